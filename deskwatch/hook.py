@@ -1,0 +1,146 @@
+"""What a remediation hook is made of: the `hook` decorator and the `Run` it is handed.
+
+A hook runs in a process of its own, without the receiver's secrets, at most once per episode, in dry run unless the
+operator's configuration says `mode: live`. This module declares and asks; it decides nothing (receiver.guard) and starts
+nothing (receiver.runner).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import httpx
+
+from deskwatch.errors import Permanent, Reason
+from deskwatch.http import HttpConfig, as_retryable, client, raise_for_failure
+
+Approval = Literal["required", "none"]
+Occasion = Literal["firing", "resolved"]
+Mode = Literal["dry_run", "live"]
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Awaitable[str]])
+
+
+def duration_seconds(text: str) -> float:
+    """Prometheus's way to write a duration (`20s`, `15m`, `1h30m`) in seconds.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    parts = list(_DURATION.finditer(text))
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise ValueError(f"must be a duration such as 20s, 15m or 1h30m, was {text!r}")
+    return sum(float(part["number"]) * _SECONDS[part["unit"]] for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class HookSpec:
+    """What a hook declares about itself.
+
+    Args:
+        matchers: Alertmanager matchers, all of which the alert's labels must satisfy.
+        timeout_seconds: the run is killed after this long.
+        cooldown_seconds: least time between two runs for one alert identity.
+        max_runs_per_hour: over all identities.
+        approval: whether a live run waits for an operator.
+        on: `firing` or `resolved`.
+        summary: first line of the hook's docstring: what it does, for the person who approves it.
+    """
+
+    matchers: tuple[str, ...]
+    timeout_seconds: float
+    cooldown_seconds: float
+    max_runs_per_hour: int
+    approval: Approval
+    on: Occasion
+    summary: str
+
+
+def hook(
+    *,
+    matchers: Sequence[str],
+    timeout: str = "20s",
+    cooldown: str = "15m",
+    max_runs_per_hour: int = 4,
+    approval: Approval = "required",
+    on: Occasion = "firing",
+) -> Callable[[FunctionT], FunctionT]:
+    """Declare an asynchronous function as a remediation hook; its docstring's first line says what it does.
+
+    Raises:
+        ValueError: a duration cannot be read, no matcher is given, or the function has no docstring.
+    """
+    if not matchers:
+        raise ValueError("a hook needs at least one matcher: one that ran for every alert would be a trap")
+
+    def declare(function: FunctionT) -> FunctionT:
+        summary = (function.__doc__ or "").strip().partition("\n")[0]
+        if not summary:
+            raise ValueError(f"{function.__name__} needs a docstring: its first line is shown to whoever approves it")
+        spec = HookSpec(
+            tuple(matchers),
+            duration_seconds(timeout),
+            duration_seconds(cooldown),
+            max_runs_per_hour,
+            approval,
+            on,
+            summary,
+        )
+        function.__hook_spec__ = spec  # type: ignore[attr-defined]  # functions carry attributes, their type does not say so
+        return function
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a hook for one episode.
+
+    Args:
+        hook: the hook's name.
+        mode: `dry_run` says what it would do; only `live` may change anything outside.
+        idempotency_key: the same for every attempt at this remediation; hand it to the broker as client order id.
+        fencing_token: grows with every run; a receiver of orders may refuse a lower one.
+        episode_id: the episode.
+        labels: the alert's labels. Untrusted text.
+        annotations: the alert's annotations. Untrusted text.
+        exporter_url: where `what_if` asks; empty when none is configured.
+    """
+
+    hook: str
+    mode: Mode
+    idempotency_key: str
+    fencing_token: int
+    episode_id: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    exporter_url: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether this run may change anything outside."""
+        return self.mode == "live"
+
+    async def what_if(self, **question: Any) -> dict[str, Any]:
+        """Ask the exporter's `POST /api/v1/what-if`: `portfolio` with `trades`, or with a `limit` to respect.
+
+        Raises:
+            Retryable: the exporter cannot be reached or is not ready.
+            Permanent: it refused the question, or no exporter is configured.
+        """
+        if not self.exporter_url:
+            raise Permanent("no exporter is configured: set receiver.exporter.base_url", reason=Reason.REJECTED)
+        async with client(HttpConfig(), base_url=self.exporter_url) as exporter:
+            try:
+                response = await exporter.post("/api/v1/what-if", json=question)
+            except httpx.HTTPError as error:
+                raise as_retryable(error, what="the exporter") from error
+        if response.status_code == 422:
+            raise Permanent(f"the exporter refused: {response.json().get('error', '')}", reason=Reason.REJECTED)
+        raise_for_failure(response, what="the exporter")
+        answer: dict[str, Any] = response.json()
+        return answer
