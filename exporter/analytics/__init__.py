@@ -1,0 +1,1 @@
+"""One subject per file: pure functions of the desk state, numpy only."""

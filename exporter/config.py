@@ -1,0 +1,170 @@
+"""Section `exporter` of the configuration: what is read, which portfolios there are, which limits the desk has set itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from deskwatch.config import CrossFault, FilePath, Secret, Settings
+from deskwatch.http import HttpConfig, HttpUrl
+from deskwatch.plugins import OneOf
+from deskwatch.web import WebConfig
+from exporter.source import SOURCES, SourceConfig
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")]
+KeyPath = Sequence[str | int]
+
+LIMITS = (
+    "concentration", "concentration_hhi", "sector", "gross_exposure", "net_exposure", "leverage", "daily_loss",
+    "var_0.95", "var_0.975", "var_0.99",
+    "expected_shortfall_0.95", "expected_shortfall_0.975", "expected_shortfall_0.99",
+)  # fmt: skip
+"""What a limit can be set on; what each measures stands in `exporter.analytics.limits`."""
+
+
+class PortfolioConfig(Settings):
+    """One portfolio: a set of positions, or a composite of others."""
+
+    name: Name
+    """Label `portfolio`; the name the sources' records carry."""
+    base_currency: Currency
+    """Currency of every money figure of this portfolio."""
+    members: tuple[Name, ...] = ()
+    """Makes it a composite: the positions of these portfolios, netted by symbol."""
+    sources: tuple[Name, ...] = ()
+    """Sources that hold its positions; by default every source that provides positions."""
+
+
+class LimitConfig(Settings):
+    """A limit the desk has set itself. `value` is a ratio of net asset value (0.02 is 2 %), leverage and HHI included."""
+
+    portfolio: Name
+    limit: str
+    value: float = Field(gt=0, allow_inf_nan=False)
+
+    @field_validator("limit")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in LIMITS:
+            raise ValueError(f"must be one of {', '.join(LIMITS)}")
+        return value
+
+
+class RiskConfig(Settings):
+    """Statistics of VaR and expected shortfall."""
+
+    window_days: int = Field(default=250, ge=2, le=10_000)
+    """Scenarios: the last so many joint daily returns."""
+    minimum_days: int = Field(default=100, ge=2)
+    """Fewer joint returns than this and VaR is undefined."""
+    minimum_sample: int = Field(default=30, ge=8)
+    """Live returns a strategy needs before its drift is tested."""
+
+    @model_validator(mode="after")
+    def _minimum_fits(self) -> Self:
+        if self.minimum_days > self.window_days:
+            raise CrossFault([(["minimum_days"], f"must be <= window_days ({self.window_days}), was {self.minimum_days}")])
+        return self
+
+
+class AlertmanagerConfig(HttpConfig):
+    """The Alertmanager the second detector posts to."""
+
+    base_url: HttpUrl
+    """Address up to, without, `/api/v2`."""
+    authorization: Secret | None = None
+    """Bearer token, where Alertmanager is behind one."""
+
+
+class ReceiverAddress(HttpConfig):
+    """The receiver the second detector falls back to when Alertmanager cannot be reached."""
+
+    base_url: HttpUrl
+    token: Secret | None = None
+    """The receiver's `webhook_token`."""
+
+
+class DetectorConfig(Settings):
+    """The second detector: checks the critical desk limits each cycle, without Prometheus."""
+
+    rules: tuple[FilePath, ...] = ()
+    """Rule files whose critical desk-limit alerts it repeats; by default those shipped with deskwatch."""
+    external_labels: dict[str, str] = Field(default_factory=dict)
+    """Prometheus's `global.external_labels`, so that both detectors raise the same alert."""
+    alertmanagers: tuple[AlertmanagerConfig, ...] = ()
+    receiver: ReceiverAddress | None = None
+    repost_seconds: float = Field(default=15.0, gt=0)
+    """A standing breach is posted again after this long; Alertmanager forgets it after four times that."""
+    hold_seconds: float = Field(default=3600.0, ge=0)
+    """A breach whose number went missing stays a breach for this long: lost data is not recovery."""
+
+
+class ExporterConfig(Settings):
+    """Section `exporter`."""
+
+    web: WebConfig = WebConfig(listen="127.0.0.1:9877")
+    state_folder: FilePath = Field(default=Path("state/exporter"))
+    """Where the spool and the token lie."""
+    cycle_seconds: float = Field(default=5.0, ge=0.05)
+    """Time from one reading to the next."""
+    sources: tuple[Annotated[SourceConfig, OneOf(SOURCES)], ...] = Field(min_length=1)
+    portfolios: tuple[PortfolioConfig, ...] = Field(min_length=1)
+    limits: tuple[LimitConfig, ...] = ()
+    sectors: dict[str, str] = Field(default_factory=dict)
+    """Symbol to sector; wins over what a source says."""
+    risk: RiskConfig = RiskConfig()
+    detector: DetectorConfig = DetectorConfig()
+
+    @field_validator("web", mode="before")
+    @classmethod
+    def _default_port(cls, value: Any) -> Any:
+        return {"listen": "127.0.0.1:9877", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        faults = [
+            *_repeated("sources", [source.name for source in self.sources]),
+            *_repeated("portfolios", [portfolio.name for portfolio in self.portfolios]),
+            *self._unknown_members(),
+            *self._unknown_sources(),
+            *self._limit_faults(),
+        ]
+        if faults:
+            raise CrossFault(faults)
+        return self
+
+    def _unknown_members(self) -> Iterator[tuple[KeyPath, str]]:
+        simple = {portfolio.name for portfolio in self.portfolios if not portfolio.members}
+        for index, portfolio in enumerate(self.portfolios):
+            for at, member in enumerate(portfolio.members):
+                if member not in simple:
+                    yield ["portfolios", index, "members", at], f"must name a portfolio without members, was {member!r}"
+
+    def _unknown_sources(self) -> Iterator[tuple[KeyPath, str]]:
+        names = {source.name for source in self.sources}
+        for index, portfolio in enumerate(self.portfolios):
+            for at, source in enumerate(portfolio.sources):
+                if source not in names:
+                    known = ", ".join(sorted(names))
+                    yield ["portfolios", index, "sources", at], f"must name a source ({known}), was {source!r}"
+
+    def _limit_faults(self) -> Iterator[tuple[KeyPath, str]]:
+        names = {portfolio.name for portfolio in self.portfolios}
+        seen: set[tuple[str, str]] = set()
+        for index, limit in enumerate(self.limits):
+            if limit.portfolio not in names:
+                known = ", ".join(sorted(names))
+                yield ["limits", index, "portfolio"], f"must name a portfolio ({known}), was {limit.portfolio!r}"
+            if (limit.portfolio, limit.limit) in seen:
+                yield ["limits", index], f"the limit {limit.limit} of {limit.portfolio} stands here twice"
+            seen.add((limit.portfolio, limit.limit))
+
+
+def _repeated(key: str, names: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield [key, index, "name"], f"must be unique, {name!r} stands at {key}[{names.index(name)}] too"

@@ -1,0 +1,160 @@
+"""What one fetch of one source returned: frozen records in the desk's words. Holds data; computes nothing.
+
+Money and quantities are Decimal as the venue gave them; times are aware UTC; price histories are float64 arrays because
+nothing but statistics is done with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Instrument = Literal["spot", "share", "future", "perpetual", "option"]
+Side = Literal["BUY", "SELL"]
+Sample = Literal["live", "backtest"]
+Kind = Literal["instruments", "positions", "prices", "histories", "fills", "orders", "signals", "accounts", "returns"]
+"""A kind of record; also the name of the snapshot's field that holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentTerms:
+    """Reference data of one symbol. `multiplier`: currency units per point and contract."""
+
+    symbol: str
+    currency: str
+    sector: str | None = None
+    instrument: Instrument = "spot"
+    multiplier: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A holding. `quantity` is signed: negative is short. `currency` is what the symbol is priced in."""
+
+    portfolio: str
+    symbol: str
+    quantity: Decimal
+    currency: str
+    entry_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The latest mark of one unit of `symbol` in `currency`, at market time `at`."""
+
+    symbol: str
+    price: Decimal
+    currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Daily closes of one unit of `symbol` in `currency`: `days` ascending datetime64[D], `closes` float64 > 0, same length."""
+
+    symbol: str
+    currency: str
+    days: NDArray[np.datetime64]
+    closes: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """An execution. `quantity` > 0, `side` gives the sign; `fee` in `currency`, positive when paid."""
+
+    execution_id: str
+    portfolio: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    currency: str
+    at: datetime
+    venue: str = ""
+    order_id: str = ""
+    signal_id: str = ""
+    strategy: str = ""
+    fee: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as last reported. Quantities > 0."""
+
+    order_id: str
+    portfolio: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    filled_quantity: Decimal
+    status: str
+    submitted_at: datetime
+    venue: str = ""
+    signal_id: str = ""
+    limit_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a strategy wanted: `target_quantity` signed, `confidence` a ratio 0 to 1 where the strategy gives one."""
+
+    signal_id: str
+    strategy: str
+    portfolio: str
+    symbol: str
+    target_quantity: Decimal
+    at: datetime
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Cash of one portfolio in one currency; `equity` is the venue's own net asset value where it reports one."""
+
+    portfolio: str
+    currency: str
+    cash: Decimal
+    equity: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyReturns:
+    """Per-period simple returns of a strategy, oldest first; ratio, float64, finite."""
+
+    strategy: str
+    sample: Sample
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record the source could not read: left out, counted by `reason`, the fetch stands."""
+
+    record: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One fetch. `fetched_at` is wall time; `data_at` is the market time of the newest data in it, where known."""
+
+    fetched_at: datetime
+    data_at: datetime | None = None
+    instruments: tuple[InstrumentTerms, ...] = ()
+    positions: tuple[Position, ...] = ()
+    prices: tuple[Price, ...] = ()
+    histories: tuple[History, ...] = ()
+    fills: tuple[Fill, ...] = ()
+    orders: tuple[Order, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    returns: tuple[StrategyReturns, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What a person debugging the source would want to see; never a secret."""

@@ -1,0 +1,1 @@
+"""One venue, broker or database per file."""

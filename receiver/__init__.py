@@ -1,0 +1,1 @@
+"""The receiver: Alertmanager's notifications in, pages out. The order of its flow stands in `receiver.pipeline`."""

@@ -1,0 +1,1 @@
+"""One way to people or systems per file."""

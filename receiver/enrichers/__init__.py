@@ -1,0 +1,1 @@
+"""One kind of added knowledge per file: what the message says beyond the alert."""

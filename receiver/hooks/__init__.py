@@ -1,0 +1,1 @@
+"""Built-in remediation hooks, one per file."""
