@@ -3,13 +3,13 @@
 #
 #   stack.sh [DIRECTORY]                         this system's own packages            -> DIRECTORY/usr/bin
 #   stack.sh --suite trixie [DIRECTORY]          the pair of another Debian release    -> DIRECTORY/trixie/usr/bin
-#   stack.sh --suite trixie --mirror URL [DIR]   the same from a mirror of your own
+#   stack.sh --suite trixie --mirror URL [DIR]   the same from that mirror; by default the one apt uses here for Debian
 #
 # Packages come from apt (signatures checked) and are only unpacked: nothing is installed, started or configured.
 # Does nothing where the programs are on PATH or already there. Exit 1 with one line on stderr where it cannot.
 set -eu
 
-suite='' mirror=http://deb.debian.org/debian directory='' scratch=''
+suite='' mirror='' directory='' scratch=''
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() { printf 'stack.sh: %s\n' "$*" >&2; exit 1; }
@@ -92,6 +92,8 @@ if [ -n "$suite" ] || ! download "$@"; then
     -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
   if [ -n "$suite" ]; then
     [ -r "$keyring" ] || fail "$keyring is missing, which signs Debian $suite: install debian-archive-keyring"
+    [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -E '/debian/?$' | head -n 1)
+    [ -n "$mirror" ] || fail "apt knows no mirror of Debian here: name one with --mirror URL"
     printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" >"$scratch/sources.list"
     set -- "$@" -o "Dir::Etc::sourcelist=$scratch/sources.list" -o Dir::Etc::sourceparts=/dev/null
   fi
