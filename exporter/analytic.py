@@ -7,14 +7,15 @@ from what it raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TypeAlias, cast
 
 from deskwatch.plugins import Room
+from exporter.book import Book
 from exporter.desk import DeskState
-from exporter.reading import Family, Sample, Undefined
+from exporter.reading import Family, Gap, Sample, Undefined
 
 Result: TypeAlias = Sample | Undefined
 Compute: TypeAlias = Callable[[DeskState], Iterable[Result]]
@@ -39,3 +40,12 @@ def load_analytics() -> tuple[Analytic, ...]:
 
 def _from_module(name: str, module: ModuleType) -> Analytic:
     return Analytic(name, tuple(module.METRICS), cast("Compute", module.compute))
+
+
+def per_book(state: DeskState, analytic: str, compute: Callable[[Book], Iterable[Result]]) -> Iterator[Result]:
+    """`compute` of every portfolio; one that cannot be valued is undefined, for the reason it has no book."""
+    for portfolio, book in state.books.items():
+        if isinstance(book, Gap):
+            yield Undefined(analytic, book, portfolio)
+        else:
+            yield from compute(book)

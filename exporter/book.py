@@ -6,7 +6,8 @@ honestly is a `Gap`, never a smaller book.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,9 @@ from exporter.reading import Gap
 from exporter.snapshot import Account, Position
 
 MARGINED = frozenset({"future", "perpetual"})
-UNSUPPORTED = frozenset({"option"})
-RECENT_DAYS = 10
-"""Market days among which yesterday's close is looked for: longer than any holiday."""
+UNSUPPORTED = frozenset({"option", "unknown"})
+DUST = 1e-12
+"""Share of what was added up below which a net quantity is a rounding error, not a position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Returns:
 
     Args:
         days: (T,) the later day of each return, ascending.
-        matrix: (T, N) ratio, columns in the book's order of symbols; finite.
+        matrix: (T, N) ratio of the exposure, columns in the book's order of symbols; finite.
         coverage_ratio: days used over days asked for, 0 to 1.
     """
 
@@ -55,13 +56,11 @@ class Book:
         currency: base currency of `values` and `nav`.
         symbols: sorted; every array follows this order.
         sectors: sector of each symbol, `unclassified` where none is known.
-        quantities: (N,) signed units.
-        values: (N,) signed exposure: quantity x price x multiplier x rate.
+        quantities: (N,) signed units, never zero.
+        values: (N,) signed exposure: quantity x price x multiplier x rate; finite, as is the sum of their amounts.
         nav: net asset value, > 0.
         returns: joint history of the symbols.
         unsupported: symbols whose risk is not linear; no risk number is given for a book that holds one.
-        previous_values: (N,) exposure of the same quantities at the last close before the newest market day; NaN where unknown.
-        day: newest market day of the prices; None for an empty book.
         market: what it was valued with.
     """
 
@@ -74,19 +73,23 @@ class Book:
     nav: float
     returns: Returns
     unsupported: tuple[str, ...]
-    previous_values: Floats
-    day: np.datetime64 | None
     market: Market
 
     @property
     def weights(self) -> Floats:
-        """(N,) signed value over net asset value."""
+        """(N,) signed value over net asset value; finite, as is the sum of their amounts."""
         return self.values / self.nav
 
     @property
     def flat(self) -> bool:
         """Whether nothing is held."""
         return not self.symbols
+
+    @property
+    def day(self) -> np.datetime64 | None:
+        """Newest market day of the prices; None for an empty book."""
+        days = [self.market.marked_at(symbol) for symbol in self.symbols]
+        return max((day for day in days if day is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +120,27 @@ def build_book(valuation: Valuation, holdings: Holdings, market: Market, previou
         holdings: positions and cash as the sources gave them, plus trades proposed at the mark, which leave the
             net asset value as it is.
         market: prices and rates.
-        previous: an earlier book of this portfolio; its return history is kept while closes and symbols are the same.
+        previous: an earlier book of this portfolio; its returns are kept while closes, symbols and their kind are the same.
 
     Returns:
         The book, or why it has no value.
     """
-    quantities = _net_quantities(holdings, valuation.currency)
-    symbols = tuple(sorted(symbol for symbol, quantity in quantities.items() if quantity != 0.0))
+    quantities = net_quantities(holdings, valuation.currency)
+    symbols = tuple(quantities)
+    held = {position.symbol for position in holdings.positions if position.quantity} | _cash(holdings) | set(symbols)
+    if any(market.depends_on_stale(symbol, valuation.currency) for symbol in held):
+        return Gap.INPUT_STALE
     units = [market.unit_value(symbol, valuation.currency) for symbol in symbols]
     if any(unit is None for unit in units):
-        return _missing(symbols, units, market)
+        return _missing(symbols, units, market, _cash(holdings))
     nav = _net_asset_value(holdings, market, valuation.currency)
     if isinstance(nav, Gap):
         return nav
-    amounts = np.array([quantities[symbol] for symbol in symbols], dtype=np.float64)
-    values = amounts * np.array(units, dtype=np.float64)
-    days = [market.marked_at(symbol) for symbol in symbols]
-    day = max((each for each in days if each is not None), default=None)
+    amounts = np.array(list(quantities.values()), dtype=np.float64)
+    with np.errstate(all="ignore"):
+        values = amounts * np.array(units, dtype=np.float64)
+        if not np.isfinite([nav, np.abs(values).sum(), np.abs(values / nav).sum()]).all():
+            return Gap.NOT_FINITE
     return Book(
         portfolio=valuation.portfolio,
         currency=valuation.currency,
@@ -144,9 +151,7 @@ def build_book(valuation: Valuation, holdings: Holdings, market: Market, previou
         nav=nav,
         returns=_known_returns(previous, symbols, valuation, market)
         or joint_returns(symbols, valuation.currency, market, valuation.window_days),
-        unsupported=tuple(symbol for symbol in symbols if _instrument(symbol, market) in UNSUPPORTED),
-        previous_values=amounts * _previous_units(symbols, valuation.currency, market, day),
-        day=day,
+        unsupported=tuple(symbol for symbol in symbols if market.instrument(symbol) in UNSUPPORTED),
         market=market,
     )
 
@@ -155,38 +160,68 @@ def _known_returns(previous: Book | None, symbols: tuple[str, ...], valuation: V
     if previous is None or previous.market.closes is not market.closes:
         return None
     same = previous.symbols == symbols and previous.currency == valuation.currency
-    return previous.returns if same else None
+    return previous.returns if same and _margined(symbols, previous.market) == _margined(symbols, market) else None
+
+
+def _margined(symbols: Sequence[str], market: Market) -> list[bool]:
+    return [market.instrument(symbol) in MARGINED for symbol in symbols]
 
 
 def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days: int) -> Returns:
     """The last `window_days` simple returns on days for which every symbol has a close.
 
     A day missing for one symbol is left out for all, so the return after it spans more than one day for all of them alike.
+    A margined instrument's notional was never paid, so it carries no exchange rate risk: its return is that of the price in
+    its own currency, paid out at the day's rate.
     """
-    empty = Returns(np.empty(0, "datetime64[D]"), np.empty((0, len(symbols))), 0.0)
-    if not symbols:
-        return empty
-    closes = market.base_closes(symbols, base)
-    complete = np.flatnonzero(np.isfinite(closes).all(axis=1))[-(window_days + 1) :]
+    complete = market.complete_days(symbols, base)[-(window_days + 1) :] if symbols else np.empty(0, np.intp)
     if complete.size < 2:
-        return empty
-    prices = closes[complete]
-    matrix = prices[1:] / prices[:-1] - 1.0
+        return Returns(np.empty(0, "datetime64[D]"), np.empty((0, len(symbols))), 0.0)
+    with np.errstate(all="ignore"):
+        matrix = _growth(symbols, base, market, complete) - 1.0
+        for at, (symbol, margined) in enumerate(zip(symbols, _margined(symbols, market), strict=True)):
+            if margined and market.priced_in(symbol) != base:
+                matrix[:, at] -= _growth([market.priced_in(symbol)], base, market, complete)[:, 0] - 1.0
+    finite = np.isfinite(matrix).all(axis=1)
+    days = market.closes.days[complete[1:]]
+    if not finite.all():
+        days, matrix = days[finite], matrix[finite]
     matrix.setflags(write=False)
-    return Returns(market.closes.days[complete[1:]], matrix, matrix.shape[0] / window_days)
+    return Returns(days, matrix, matrix.shape[0] / window_days)
 
 
-def _net_quantities(holdings: Holdings, base: str) -> dict[str, float]:
-    """Signed units by symbol. Cash in a foreign currency is a position in that currency: it carries its risk."""
-    quantities: dict[str, float] = {}
+def _growth(symbols: Sequence[str], base: str, market: Market, rows: NDArray[np.intp]) -> Floats:
+    """(T, N) close over the close before, row by row in memory: a scenario is one row, and the tail is read by rows."""
+    closes = market.base_closes(symbols, base, rows)
+    return np.divide(closes[1:], closes[:-1], order="C")
+
+
+def net_quantities(holdings: Holdings, base: str) -> dict[str, float]:
+    """Signed units by symbol, sorted, without what nets to nothing.
+
+    Cash in a foreign currency is a position in that currency: it carries its risk. Base currency, held as cash or as a
+    position, carries none and is left out.
+    """
+    parts: dict[str, list[float]] = {}
     for position in holdings.positions:
-        quantities[position.symbol] = quantities.get(position.symbol, 0.0) + float(position.quantity)
+        parts.setdefault(position.symbol, []).append(float(position.quantity))
     for account in holdings.accounts:
-        if account.currency != base:
-            quantities[account.currency] = quantities.get(account.currency, 0.0) + float(account.cash)
+        parts.setdefault(account.currency, []).append(float(account.cash))
     for trade in holdings.trades:
-        quantities[trade.symbol] = quantities.get(trade.symbol, 0.0) + trade.quantity
-    return quantities
+        parts.setdefault(trade.symbol, []).append(trade.quantity)
+    parts.pop(base, None)
+    totals = {symbol: net(amounts) for symbol, amounts in sorted(parts.items())}
+    return {symbol: total for symbol, total in totals.items() if total != 0.0}
+
+
+def net(amounts: Sequence[float]) -> float:
+    """The sum, exactly 0 where only the rounding of decimals is left: 0.3 - 0.1 - 0.2 holds nothing."""
+    total = sum(amounts)
+    return total if abs(total) > DUST * sum(abs(amount) for amount in amounts) or not math.isfinite(total) else 0.0
+
+
+def _cash(holdings: Holdings) -> set[str]:
+    return {account.currency for account in holdings.accounts}
 
 
 def _net_asset_value(holdings: Holdings, market: Market, base: str) -> float | Gap:
@@ -207,7 +242,9 @@ def _net_asset_value(holdings: Holdings, market: Market, base: str) -> float | G
         total += worth
     if not holdings.cash_known:
         return Gap.EQUITY_MISSING
-    return total if total > 0.0 and np.isfinite(total) else Gap.NAV_NOT_POSITIVE
+    if not math.isfinite(total):
+        return Gap.NOT_FINITE
+    return total if total > 0.0 else Gap.NAV_NOT_POSITIVE
 
 
 def _worth(position: Position, market: Market, base: str) -> float | Gap:
@@ -215,7 +252,7 @@ def _worth(position: Position, market: Market, base: str) -> float | Gap:
     unit = market.unit_value(position.symbol, base)
     if unit is None:
         return Gap.PRICE_MISSING
-    if _instrument(position.symbol, market) not in MARGINED:
+    if market.instrument(position.symbol) not in MARGINED:
         return float(position.quantity) * unit
     marked = market.mark(position.symbol)
     if position.entry_price is None or marked is None or marked[0] == 0.0:
@@ -223,30 +260,12 @@ def _worth(position: Position, market: Market, base: str) -> float | Gap:
     return float(position.quantity) * unit * (1.0 - float(position.entry_price) / marked[0])
 
 
-def _missing(symbols: Sequence[str], units: Sequence[float | None], market: Market) -> Gap:
-    priced = all(market.mark(symbol) is not None for symbol, unit in zip(symbols, units, strict=True) if unit is None)
-    return Gap.RATE_MISSING if priced else Gap.PRICE_MISSING
-
-
-def _instrument(symbol: str, market: Market) -> str:
-    terms = market.terms.get(symbol)
-    return terms.instrument if terms else "spot"
+def _missing(symbols: Sequence[str], units: Sequence[float | None], market: Market, cash: Collection[str]) -> Gap:
+    unpriced = [symbol for symbol, unit in zip(symbols, units, strict=True) if unit is None]
+    known = all(market.mark(symbol) is not None or symbol in cash for symbol in unpriced)
+    return Gap.RATE_MISSING if known else Gap.PRICE_MISSING
 
 
 def _sector(symbol: str, market: Market, configured: Mapping[str, str]) -> str:
     terms = market.terms.get(symbol)
     return configured.get(symbol) or (terms.sector if terms else None) or "unclassified"
-
-
-def _previous_units(symbols: Sequence[str], base: str, market: Market, day: np.datetime64 | None) -> Floats:
-    """Unit values at each symbol's last close before `day`; NaN where there is none."""
-    units = np.full(len(symbols), np.nan)
-    if day is None:
-        return units
-    before = int(np.searchsorted(market.closes.days, day))
-    closes = market.base_closes(symbols, base, slice(max(0, before - RECENT_DAYS), before))
-    for at, symbol in enumerate(symbols):
-        known = np.flatnonzero(np.isfinite(closes[:, at]))
-        if known.size:
-            units[at] = closes[known[-1], at] * market.multiplier(symbol)
-    return units

@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from deskwatch.logs import get_logger
 from exporter.book import Book, Holdings, Trade, Valuation, build_book
 from exporter.config import ExporterConfig, PortfolioConfig
 from exporter.market import Market, align, newest
 from exporter.reading import Gap
-from exporter.snapshot import Account, Kind, Position, Rejected, Snapshot
+from exporter.snapshot import Account, Fill, Kind, Position, Rejected, Snapshot
+
+PRICING: frozenset[Kind] = frozenset({"histories", "prices", "instruments"})
+"""The kinds of records a market is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,54 +79,85 @@ class DeskState:
 
     @cached_property
     def market(self) -> Market | Gap:
-        """Prices and rates from every source that provides them."""
-        histories, prices, terms = self.gather("histories"), self.gather("prices"), self.gather("instruments")
-        for part in (histories, prices, terms):
-            if isinstance(part, Gap):
-                return part
-        assert not isinstance(histories, Gap) and not isinstance(prices, Gap) and not isinstance(terms, Gap)  # noqa: S101, PT018
+        """Prices and rates from every source that provides them, what is stale marked; a Gap before all have delivered."""
+        feeds = [feed for feed in self.feeds if PRICING & feed.provides]
+        if any(feed.snapshot is None for feed in feeds):
+            return Gap.INPUT_MISSING
+        if self.previous is not None and self.previous.feeds is self.feeds:
+            return self.previous.market
+        histories = _records(feeds, "histories")
         known = self._previous_market(histories)
-        closes = known.closes if known else align(histories)
-        return Market(closes, newest(prices), {each.symbol: each for each in terms})
+        return Market(
+            closes=known.closes if known else align(histories),
+            marks=newest(_records(feeds, "prices")),
+            terms={each.symbol: each for each in _records(feeds, "instruments")},
+            stale=_stale_symbols(feeds, "prices") | _stale_symbols(feeds, "histories"),
+        )
 
     def _previous_market(self, histories: Sequence[Any]) -> Market | None:
         """The market before, where not one history has been fetched anew."""
         if self.previous is None or isinstance(self.previous.market, Gap):
             return None
-        before = self.previous.gather("histories")
-        same = not isinstance(before, Gap) and len(before) == len(histories)
-        if same and all(one is other for one, other in zip(before, histories, strict=True)):
-            return self.previous.market
-        return None
+        before = _records(self.previous.feeds, "histories")
+        same = len(before) == len(histories) and all(one is other for one, other in zip(before, histories, strict=True))
+        return self.previous.market if same else None
 
     @cached_property
     def books(self) -> Mapping[str, Book | Gap]:
         """Every portfolio valued, by name in the order of the configuration, or why it is not."""
-        return {portfolio.name: self._book(portfolio) for portfolio in self.config.portfolios}
+        return {portfolio.name: self._shielded_book(portfolio) for portfolio in self.config.portfolios}
+
+    def members(self, portfolio: PortfolioConfig) -> tuple[PortfolioConfig, ...]:
+        """The portfolios whose positions it is made of: a composite's members, else itself."""
+        return tuple(each for each in self.config.portfolios if each.name in (portfolio.members or (portfolio.name,)))
+
+    def _shielded_book(self, portfolio: PortfolioConfig) -> Book | Gap:
+        """One portfolio that cannot be computed leaves the others and the cycle alone."""
+        try:
+            return self._book(portfolio)
+        except Exception:
+            get_logger().exception("a portfolio could not be valued; its numbers are absent", portfolio=portfolio.name)
+            return Gap.FAILED
 
     def _book(self, portfolio: PortfolioConfig) -> Book | Gap:
         if isinstance(self.market, Gap):
             return self.market
-        members = [each for each in self.config.portfolios if each.name in (portfolio.members or (portfolio.name,))]
-        parts = [self._holdings(member) for member in members]
-        for part in parts:
-            if isinstance(part, Gap):
-                return part
-        known = [part for part in parts if isinstance(part, Holdings)]
-        before = self.previous.books.get(portfolio.name) if self.previous else None
+        holdings = self.holdings(portfolio)
+        if isinstance(holdings, Gap):
+            return holdings
+        before = self.previous.books[portfolio.name] if self.previous else None
+        if before is not None and self._untouched(portfolio):
+            return before
         return build_book(
             Valuation(portfolio.name, portfolio.base_currency, self.config.risk.window_days, self.config.sectors),
-            Holdings(
-                positions=tuple(position for part in known for position in part.positions),
-                accounts=tuple(account for part in known for account in part.accounts),
-                trades=tuple(trade for part in known for trade in part.trades),
-                cash_known=all(part.cash_known for part in known),
-            ),
+            holdings,
             self.market,
             before if isinstance(before, Book) else None,
         )
 
-    def _holdings(self, portfolio: PortfolioConfig) -> Holdings | Gap:
+    def _untouched(self, portfolio: PortfolioConfig) -> bool:
+        """Whether nothing but trades of other portfolios came since the state before."""
+        if self.previous is None or self.previous.feeds is not self.feeds:
+            return False
+        names = {member.name for member in self.members(portfolio)}
+        mine = [trade for trade in self.trades if trade.portfolio in names]
+        return mine == [trade for trade in self.previous.trades if trade.portfolio in names]
+
+    def holdings(self, portfolio: PortfolioConfig) -> Holdings | Gap:
+        """Positions, cash and proposed trades of a portfolio, a composite's put together, or why they are not known."""
+        parts = [self._own_holdings(member) for member in self.members(portfolio)]
+        for part in parts:
+            if isinstance(part, Gap):
+                return part
+        known = [part for part in parts if isinstance(part, Holdings)]
+        return Holdings(
+            positions=tuple(position for part in known for position in part.positions),
+            accounts=tuple(account for part in known for account in part.accounts),
+            trades=tuple(trade for part in known for trade in part.trades),
+            cash_known=all(part.cash_known for part in known),
+        )
+
+    def _own_holdings(self, portfolio: PortfolioConfig) -> Holdings | Gap:
         positions = self.gather("positions", portfolio.sources)
         accounts = self.gather("accounts", portfolio.sources)
         if isinstance(positions, Gap):
@@ -135,8 +170,27 @@ class DeskState:
         trades = tuple(trade for trade in self.trades if trade.portfolio == portfolio.name)
         return Holdings(held, own, trades, cash_known=bool(own) or not reports_cash)
 
+    def fills(self, portfolio: PortfolioConfig) -> tuple[Fill, ...] | Gap:
+        """Executions of a portfolio, a composite's put together; a Gap where one of them has no source that reports fills."""
+        found: list[Fill] = []
+        for member in self.members(portfolio):
+            fills = self.gather("fills", member.sources)
+            if isinstance(fills, Gap):
+                return fills
+            if not self._provided("fills", member.sources):
+                return Gap.INPUT_MISSING
+            found += (fill for fill in fills if fill.portfolio == member.name)
+        return tuple(found)
+
+    def _provided(self, kind: Kind, sources: Iterable[str]) -> bool:
+        names = set(sources)
+        return any(kind in feed.provides and (not names or feed.source in names) for feed in self.feeds)
+
     def with_trades(self, trades: Sequence[Trade]) -> DeskState:
-        """The state as it would be had these trades been done at the mark. The net asset value stays."""
+        """The state as it would be had these trades been done at the mark. The net asset value stays.
+
+        What the trades do not touch - the market, the other portfolios - is this state's own, not computed again.
+        """
         return replace(self, trades=(*self.trades, *trades), previous=self)
 
     @property
@@ -150,6 +204,16 @@ class DeskState:
         return max(days, default=None)
 
 
+def _records(feeds: Iterable[Feed], kind: Kind) -> tuple[Any, ...]:
+    return tuple(record for feed in feeds if feed.snapshot for record in getattr(feed.snapshot, kind))
+
+
+def _stale_symbols(feeds: Sequence[Feed], kind: Kind) -> frozenset[str]:
+    """Symbols of which only stale sources have records of this kind."""
+    stale = {record.symbol for record in _records([feed for feed in feeds if feed.stale], kind)}
+    return frozenset(stale - {record.symbol for record in _records([feed for feed in feeds if not feed.stale], kind)})
+
+
 def assemble(at: datetime, config: ExporterConfig, feeds: Sequence[Feed], previous: DeskState | None = None) -> DeskState:
     """The state of this cycle.
 
@@ -159,13 +223,12 @@ def assemble(at: datetime, config: ExporterConfig, feeds: Sequence[Feed], previo
         feeds: one per source.
         previous: the state of the last cycle; it is kept for one cycle only, its own past is cut off.
     """
-    if previous is not None and previous.config is not config:
-        previous = None
+    if previous is not None:
+        previous = forget(previous) if previous.config is config else None
     return DeskState(at, config, tuple(feeds), previous=previous)
 
 
 def forget(state: DeskState) -> DeskState:
-    """Cut the chain to earlier states once everything derived has been computed, so that memory does not grow."""
-    state.books  # noqa: B018 - the cached value must exist before the past is gone
+    """Cut the chain to earlier states, so that memory does not grow: what was derived with their help stays."""
     object.__setattr__(state, "previous", None)
     return state

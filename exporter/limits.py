@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.config import LIMITS, LimitConfig
@@ -11,7 +12,8 @@ from exporter.reading import Family, Sample
 LIMIT = Family("desk_limit", "Limit the desk has set itself, ratio of net asset value", ("portfolio", "limit"))
 UTILIZATION = Family(
     "desk_limit_utilization_ratio",
-    "Measured value over its limit: above 1 is a breach; absent while the measured value is undefined",
+    "Measured value over its limit: above 1 is a breach; 0 for a book that holds nothing; absent while the measured value "
+    "is otherwise undefined",
     ("portfolio", "limit"),
 )
 METRICS = (LIMIT, UTILIZATION)
@@ -19,11 +21,15 @@ METRICS = (LIMIT, UTILIZATION)
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Which samples a limit is set on: the family, label values it must have, and how several become one."""
+    """Which samples a limit is set on: the family, label values it must have, and how several become one.
+
+    `of_positions`: it measures what is held, so that a book that holds nothing uses nothing of it.
+    """
 
     family: str
     having: tuple[tuple[str, str], ...] = ()
     reduce: Callable[[Iterable[float]], float] = max
+    of_positions: bool = True
 
 
 def _largest(values: Iterable[float]) -> float:
@@ -31,7 +37,7 @@ def _largest(values: Iterable[float]) -> float:
 
 
 def _loss(values: Iterable[float]) -> float:
-    return -min(values)
+    return 0.0 - min(values)
 
 
 def _tail(family: str, confidence: str) -> Measure:
@@ -45,7 +51,7 @@ MEASURES: dict[str, Measure] = {
     "gross_exposure": Measure("desk_exposure_gross_ratio"),
     "net_exposure": Measure("desk_exposure_net_ratio", reduce=_largest),
     "leverage": Measure("desk_leverage_ratio"),
-    "daily_loss": Measure("desk_pnl_daily_ratio", reduce=_loss),
+    "daily_loss": Measure("desk_pnl_daily_ratio", reduce=_loss, of_positions=False),
     **{f"var_{level}": _tail("desk_var_ratio", level) for level in ("0.95", "0.975", "0.99")},
     **{f"expected_shortfall_{level}": _tail("desk_expected_shortfall_ratio", level) for level in ("0.95", "0.975", "0.99")},
 }
@@ -53,8 +59,15 @@ if set(MEASURES) != set(LIMITS):
     raise AssertionError(f"exporter.config.LIMITS and MEASURES disagree: {set(MEASURES) ^ set(LIMITS)}")
 
 
-def judge(limits: Sequence[LimitConfig], samples: Sequence[Sample]) -> list[Sample]:
-    """Every limit, and its utilization where the measured value is defined."""
+def judge(limits: Sequence[LimitConfig], samples: Sequence[Sample], flat: Collection[str] = ()) -> list[Sample]:
+    """Every limit, and its utilization where the measured value is defined.
+
+    Args:
+        limits: as configured.
+        samples: this cycle's.
+        flat: portfolios known to hold nothing. They use nothing of a limit on positions, although their VaR or concentration
+            is undefined: closing everything ends a breach at once.
+    """
     wanted = {MEASURES[limit.limit].family for limit in limits}
     by_family: dict[str, list[Sample]] = {name: [] for name in wanted}
     for sample in samples:
@@ -65,8 +78,11 @@ def judge(limits: Sequence[LimitConfig], samples: Sequence[Sample]) -> list[Samp
         measure = MEASURES[limit.limit]
         results.append(LIMIT.sample(limit.portfolio, limit.limit, value=limit.value))
         values = list(_measured(measure, limit.portfolio, by_family[measure.family]))
-        if values:
-            results.append(UTILIZATION.sample(limit.portfolio, limit.limit, value=measure.reduce(values) / limit.value))
+        if not values and measure.of_positions and limit.portfolio in flat:
+            values = [0.0]
+        used = measure.reduce(values) / limit.value if values else math.nan
+        if math.isfinite(used):
+            results.append(UTILIZATION.sample(limit.portfolio, limit.limit, value=used))
     return results
 
 

@@ -8,49 +8,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.snapshot import History, InstrumentTerms, Price
+from exporter.snapshot import History, Instrument, InstrumentTerms, Price
 
 Floats = NDArray[np.float64]
+Rows: TypeAlias = slice | NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Closes:
-    """Daily closes on the union of all days: `values` is (days, symbols) float64, NaN where a symbol has no close."""
+    """Daily closes on the union of all days: `values` is (days, symbols) float64 > 0, NaN where a symbol has no close.
+
+    `newest` is the row of each column's last close.
+    """
 
     days: NDArray[np.datetime64]
     columns: Mapping[str, int]
     currencies: Mapping[str, str]
     values: Floats
+    newest: NDArray[np.intp]
 
 
 def align(histories: Sequence[History]) -> Closes:
-    """Put histories side by side; of two for one symbol the first counts."""
+    """Put histories side by side; of two for one symbol the first counts. A close that is not positive is no close."""
     chosen: dict[str, History] = {}
     for history in histories:
-        if history.days.size:
+        if _usable(history.closes).any():
             chosen.setdefault(history.symbol, history)
     if not chosen:
-        return Closes(np.empty(0, "datetime64[D]"), {}, {}, np.empty((0, 0)))
+        return Closes(np.empty(0, "datetime64[D]"), {}, {}, np.empty((0, 0)), np.empty(0, np.intp))
     days = np.unique(np.concatenate([history.days for history in chosen.values()]))
-    values = np.full((days.size, len(chosen)), np.nan)
+    # Column by column is how closes are read, so columns are contiguous.
+    values = np.full((days.size, len(chosen)), np.nan, order="F")
     for column, history in enumerate(chosen.values()):
-        values[np.searchsorted(days, history.days), column] = history.closes
+        usable = _usable(history.closes)
+        values[np.searchsorted(days, history.days[usable]), column] = history.closes[usable]
     values.setflags(write=False)
+    newest = days.size - 1 - np.isfinite(values[::-1]).argmax(axis=0)
     columns = {symbol: column for column, symbol in enumerate(chosen)}
-    return Closes(days, columns, {symbol: history.currency for symbol, history in chosen.items()}, values)
+    return Closes(days, columns, {symbol: history.currency for symbol, history in chosen.items()}, values, newest)
+
+
+def _usable(closes: Floats) -> NDArray[np.bool_]:
+    return np.isfinite(closes) & (closes > 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What things are worth. `marks`: newest price per symbol; a symbol without one is marked at its last close."""
+    """What things are worth.
+
+    Args:
+        closes: daily closes, aligned.
+        marks: newest price per symbol; a symbol without one is marked at its last close.
+        terms: reference data per symbol.
+        stale: symbols whose price came from a source that is stale.
+    """
 
     closes: Closes
     marks: Mapping[str, Price]
     terms: Mapping[str, InstrumentTerms]
+    stale: frozenset[str] = frozenset()
 
     def mark(self, symbol: str) -> tuple[float, str] | None:
         """Latest price of one unit and its currency, None where the symbol has no price."""
@@ -60,8 +81,7 @@ class Market:
         column = self.closes.columns.get(symbol)
         if column is None:
             return None
-        series = self.closes.values[:, column]
-        return float(series[np.flatnonzero(np.isfinite(series))[-1]]), self.closes.currencies[symbol]
+        return float(self.closes.values[self.closes.newest[column], column]), self.closes.currencies[symbol]
 
     def rate(self, currency: str, base: str) -> float | None:
         """Units of `base` for one unit of `currency`, None where no price leads from one to the other."""
@@ -71,9 +91,9 @@ class Market:
         if direct is not None and direct[1] == base:
             return direct[0]
         if inverse is not None and inverse[1] == currency:
-            return 1.0 / inverse[0]
+            return _quotient(1.0, inverse[0])
         if direct is not None and inverse is not None and direct[1] == inverse[1]:
-            return direct[0] / inverse[0]
+            return _quotient(direct[0], inverse[0])
         return None
 
     def unit_value(self, symbol: str, base: str) -> float | None:
@@ -88,10 +108,26 @@ class Market:
         rate = self.rate(currency, base)
         return None if rate is None else price * self.multiplier(symbol) * rate
 
+    def priced_in(self, symbol: str) -> str:
+        """The currency the symbol is quoted in; a currency without a price of its own is quoted in itself."""
+        marked = self.mark(symbol)
+        return symbol if marked is None else marked[1]
+
+    def depends_on_stale(self, symbol: str, base: str) -> bool:
+        """Whether the symbol's value in `base` rests on a price whose source is stale."""
+        currency = self.priced_in(symbol)
+        rates = () if currency == base else (currency, base)
+        return any(name in self.stale for name in (symbol, *rates))
+
     def multiplier(self, symbol: str) -> float:
         """Currency units per point and contract; 1 where no terms are known."""
         terms = self.terms.get(symbol)
         return float(terms.multiplier) if terms else 1.0
+
+    def instrument(self, symbol: str) -> Instrument:
+        """What the symbol is; `spot` where no terms are known."""
+        terms = self.terms.get(symbol)
+        return terms.instrument if terms else "spot"
 
     def marked_at(self, symbol: str) -> np.datetime64 | None:
         """Market day of the symbol's latest price."""
@@ -101,39 +137,53 @@ class Market:
         column = self.closes.columns.get(symbol)
         if column is None:
             return None
-        day: np.datetime64 = self.closes.days[np.flatnonzero(np.isfinite(self.closes.values[:, column]))[-1]]
+        day: np.datetime64 = self.closes.days[self.closes.newest[column]]
         return day
 
-    def base_closes(self, symbols: Sequence[str], base: str, rows: slice = slice(None)) -> Floats:
+    def base_closes(self, symbols: Sequence[str], base: str, rows: Rows = slice(None)) -> Floats:
         """Closes of one unit in `base`, multiplier left out: (days, symbols), NaN where price or rate is missing."""
-        matrix = np.empty((self.closes.days[rows].size, len(symbols)))
-        for at, symbol in enumerate(symbols):
-            matrix[:, at] = self._base_series(symbol, base)[rows]
+        matrix = np.empty((self.closes.days[rows].size, len(symbols)), order="F")
+        with np.errstate(all="ignore"):
+            for at, symbol in enumerate(symbols):
+                matrix[:, at] = self._base_series(symbol, base, rows)
         return matrix
 
-    def _base_series(self, symbol: str, base: str) -> Floats:
+    def complete_days(self, symbols: Sequence[str], base: str) -> NDArray[np.intp]:
+        """Rows of the closes on which every one of the symbols has a close in `base`, ascending."""
+        complete = np.ones(self.closes.days.size, dtype=np.bool_)
+        with np.errstate(all="ignore"):
+            for symbol in symbols:
+                complete &= np.isfinite(self._base_series(symbol, base, slice(None)))
+        return np.flatnonzero(complete)
+
+    def _base_series(self, symbol: str, base: str, rows: Rows) -> Floats:
         column = self.closes.columns.get(symbol)
         if column is None:
-            return self._rate_series(symbol, base)
-        series: Floats = self.closes.values[:, column]
+            return self._rate_series(symbol, base, rows)
+        series: Floats = self.closes.values[rows, column]
         currency = self.closes.currencies[symbol]
-        return series if currency == base else series * self._rate_series(currency, base)
+        return series if currency == base else series * self._rate_series(currency, base, rows)
 
-    def _rate_series(self, currency: str, base: str) -> Floats:
+    def _rate_series(self, currency: str, base: str, rows: Rows) -> Floats:
+        days = self.closes.days[rows].size
         if currency == base:
-            return np.ones(self.closes.days.size)
-        direct, inverse = self._column(currency), self._column(base)
+            return np.ones(days)
+        direct, inverse = self._column(currency, rows), self._column(base, rows)
         if direct is not None and direct[1] == base:
             return direct[0]
         if inverse is not None and inverse[1] == currency:
             return 1.0 / inverse[0]
         if direct is not None and inverse is not None and direct[1] == inverse[1]:
             return direct[0] / inverse[0]
-        return np.full(self.closes.days.size, np.nan)
+        return np.full(days, np.nan)
 
-    def _column(self, symbol: str) -> tuple[Floats, str] | None:
+    def _column(self, symbol: str, rows: Rows) -> tuple[Floats, str] | None:
         column = self.closes.columns.get(symbol)
-        return None if column is None else (self.closes.values[:, column], self.closes.currencies[symbol])
+        return None if column is None else (self.closes.values[rows, column], self.closes.currencies[symbol])
+
+
+def _quotient(amount: float, price: float) -> float | None:
+    return amount / price if price > 0.0 else None
 
 
 def newest(prices: Sequence[Price]) -> dict[str, Price]:

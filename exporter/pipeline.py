@@ -13,6 +13,7 @@ from typing import Any
 from deskwatch.logs import get_logger
 from exporter import limits
 from exporter.analytic import Analytic, load_analytics
+from exporter.book import Book
 from exporter.desk import DeskState, forget
 from exporter.reading import Family, Gap, Reading, Sample, Undefined
 
@@ -46,7 +47,8 @@ def run_cycle(state: DeskState, analytics: Sequence[Analytic], stopwatch: Callab
         samples += found
         undefined += missing
         durations[analytic.name] = stopwatch() - began
-    samples += limits.judge(state.config.limits, samples)
+    flat = [name for name, book in state.books.items() if isinstance(book, Book) and book.flat]
+    samples += limits.judge(state.config.limits, samples, flat)
     forget(state)
     samples += _about_the_cycle(state, undefined, durations, stopwatch() - started)
     return Reading(state.at, tuple(samples), tuple(undefined), durations)
