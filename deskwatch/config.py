@@ -105,6 +105,16 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path; a relative one counts from the folder of the configuration file."""
 
 
+def _is_filled(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("must hold at least one")
+    return value
+
+
+AtLeastOne = AfterValidator(_is_filled)
+"""Annotation of a tuple that must not be empty. pydantic's own `min_length` complains of every tuple with a faulty item too."""
+
+
 class CrossFault(PydanticCustomError):
     """Faults that concern several fields: raised by a model's `after` validator, reported with their own key paths."""
 
@@ -143,7 +153,8 @@ def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping
         ConfigError: with every fault found, each with its key path.
     """
     source = read(path)
-    faults = [Fault(str(key), _unknown(str(key), sorted(sections()))) for key in source if key not in sections()]
+    known = {*sections(), *wanted}
+    faults = [Fault(str(key), _unknown(str(key), sorted(known))) for key in source if key not in known]
     expansion = _Expansion(os.environ if environment is None else environment)
     loaded = {}
     for name, model in wanted.items():
@@ -238,6 +249,7 @@ def _message(detail: ErrorDetails, key: str, context: Mapping[str, Any], hidden:
         ("less than", "<"),
     ):
         message = message.replace(long, short)
+    message = message[:1].lower() + message[1:]
     shown = _shown(detail["input"])
     if shown is None or key in context["secret_keys"] or any(text and text in shown for text in hidden):
         return message

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from deskwatch.config import CrossFault, FilePath, Secret, Settings
+from deskwatch.config import AtLeastOne, CrossFault, FilePath, Secret, Settings
+from deskwatch.errors import ConfigError
 from deskwatch.http import HttpConfig, HttpUrl
 from deskwatch.plugins import OneOf
 from deskwatch.web import WebConfig
@@ -23,7 +24,7 @@ LIMITS = (
     "var_0.95", "var_0.975", "var_0.99",
     "expected_shortfall_0.95", "expected_shortfall_0.975", "expected_shortfall_0.99",
 )  # fmt: skip
-"""What a limit can be set on; what each measures stands in `exporter.analytics.limits`."""
+"""What a limit can be set on; what each measures stands in `exporter.limits`."""
 
 
 class PortfolioConfig(Settings):
@@ -102,6 +103,18 @@ class DetectorConfig(Settings):
     hold_seconds: float = Field(default=3600.0, ge=0)
     """A breach whose number went missing stays a breach for this long: lost data is not recovery."""
 
+    @field_validator("rules")
+    @classmethod
+    def _are_understood(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if value:
+            from exporter.rulefile import read_rules  # needs the limits' metrics, and those need this module
+
+            try:
+                read_rules(value)
+            except ConfigError as error:
+                raise ValueError("; ".join(str(fault) for fault in error.faults)) from error
+        return value
+
 
 class ExporterConfig(Settings):
     """Section `exporter`."""
@@ -111,8 +124,8 @@ class ExporterConfig(Settings):
     """Where the spool and the token lie."""
     cycle_seconds: float = Field(default=5.0, ge=0.05)
     """Time from one reading to the next."""
-    sources: tuple[Annotated[SourceConfig, OneOf(SOURCES)], ...] = Field(min_length=1)
-    portfolios: tuple[PortfolioConfig, ...] = Field(min_length=1)
+    sources: Annotated[tuple[Annotated[SourceConfig, OneOf(SOURCES)], ...], AtLeastOne]
+    portfolios: Annotated[tuple[PortfolioConfig, ...], AtLeastOne]
     limits: tuple[LimitConfig, ...] = ()
     sectors: dict[str, str] = Field(default_factory=dict)
     """Symbol to sector; wins over what a source says."""
