@@ -8,6 +8,18 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """An aware time as whole microseconds since 1970, as the store keeps it."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(count: int) -> datetime:
+    """The aware UTC time of so many microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=count)
+
 
 class Clock(Protocol):
     """Wall time, monotonic time and waiting."""

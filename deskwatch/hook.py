@@ -47,6 +47,7 @@ class HookSpec:
         cooldown_seconds: least time between two runs for one alert identity.
         max_runs_per_hour: over all identities.
         approval: whether a live run waits for an operator.
+        can_act: whether the hook does anything in a live run; one that only proposes is refused `mode: live`.
         on: `firing` or `resolved`.
         summary: first line of the hook's docstring: what it does, for the person who approves it.
     """
@@ -58,6 +59,7 @@ class HookSpec:
     approval: Approval
     on: Occasion
     summary: str
+    can_act: bool = False
 
 
 def hook(
@@ -68,6 +70,7 @@ def hook(
     max_runs_per_hour: int = 4,
     approval: Approval = "required",
     on: Occasion = "firing",
+    can_act: bool = False,
 ) -> Callable[[FunctionT], FunctionT]:
     """Declare an asynchronous function as a remediation hook; its docstring's first line says what it does.
 
@@ -89,6 +92,7 @@ def hook(
             approval,
             on,
             summary,
+            can_act,
         )
         function.__hook_spec__ = spec  # type: ignore[attr-defined]  # functions carry attributes, their type does not say so
         return function

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import AfterValidator, Field
@@ -21,8 +22,17 @@ from deskwatch.errors import Permanent, Reason, Retryable
 MAX_WAIT_SECONDS = 24 * 3600.0
 
 
-def _is_http(url: str) -> str:
-    parsed = httpx.URL(url)
+def checked_url(url: str) -> str:
+    """The address without a trailing slash.
+
+    Raises:
+        ValueError: not http(s), no host, or it carries a user or password.
+    """
+    try:
+        parsed = httpx.URL(url)
+        urlsplit(url)  # refuses a bracket left open in the host, which httpx takes for a name
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("must be an http:// or https:// address with a host") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError("must be an http:// or https:// address with a host")
     if parsed.userinfo:
@@ -30,7 +40,7 @@ def _is_http(url: str) -> str:
     return url.rstrip("/")
 
 
-HttpUrl = Annotated[str, AfterValidator(_is_http)]
+HttpUrl = Annotated[str, AfterValidator(checked_url)]
 """An http(s) address without credentials and without a trailing slash."""
 
 
@@ -71,14 +81,20 @@ def raise_for_failure(response: httpx.Response, *, what: str, now: datetime | No
         Retryable: 408, 425, 429, 5xx; carries `Retry-After` in seconds.
         Permanent: any other status, redirects included.
     """
-    status = response.status_code
+    raise_for_status(response.status_code, response.headers, what=what, said=response.reason_phrase, now=now)
+
+
+def raise_for_status(
+    status: int, headers: Mapping[str, str], *, what: str, said: str = "", now: datetime | None = None
+) -> None:
+    """As `raise_for_failure`, for clients with an answer type of their own. `said` must hold no secret."""
     if 200 <= status < 300:
         return
-    text = f"{what} answered {status} {response.reason_phrase}".strip()
+    text = f"{what} answered {status} {said}".strip()
     if status == 429:
-        raise Retryable(text, reason=Reason.RATE_LIMITED, retry_after_seconds=retry_after(response.headers, now))
+        raise Retryable(text, reason=Reason.RATE_LIMITED, retry_after_seconds=retry_after(headers, now))
     if status >= 500 or status in (408, 425):
-        raise Retryable(text, reason=Reason.SERVER_ERROR, retry_after_seconds=retry_after(response.headers, now))
+        raise Retryable(text, reason=Reason.SERVER_ERROR, retry_after_seconds=retry_after(headers, now))
     if status in (401, 403):
         raise Permanent(f"{text}: check its credentials", reason=Reason.AUTH)
     if status in (404, 410):

@@ -10,8 +10,10 @@ import errno
 import hmac
 import ipaddress
 import json
+import os
 import secrets
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -281,12 +283,16 @@ class Server:
         await self._runner.cleanup()
 
 
-async def until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, grace_seconds: float = 4.5) -> None:
+async def until_stopped(
+    main: Callable[[asyncio.Event], Awaitable[None]], *, grace_seconds: float = 4.5, last_resort_seconds: float | None = None
+) -> None:
     """Run a process's main until SIGTERM or SIGINT, then give it `grace_seconds` to finish before it is cancelled.
 
     Args:
         main: called with the event that is set on a signal; returns when everything is closed.
         grace_seconds: below the 5 s a supervisor grants.
+        last_resort_seconds: so long after the signal the process is ended whatever still runs: a thread that hangs in a read
+            or a computation cannot be cancelled, and Python waits for it. None where the caller is not the whole process.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -296,6 +302,8 @@ async def until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, gra
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    if last_resort_seconds is not None:
+        _end_in(last_resort_seconds)
     if not task.done():
         await asyncio.wait({task}, timeout=grace_seconds)
     if not task.done():
@@ -303,3 +311,9 @@ async def until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, gra
         task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+def _end_in(seconds: float) -> None:
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True  # a process that ends by itself does not wait for it
+    timer.start()

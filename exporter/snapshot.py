@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Instrument = Literal["spot", "share", "future", "perpetual", "option"]
+Instrument = Literal["spot", "share", "future", "perpetual", "option", "unknown"]
+"""`unknown` is what a source calls something else: like an option it has no linear risk number, and none is guessed."""
 Side = Literal["BUY", "SELL"]
 Sample = Literal["live", "backtest"]
 Kind = Literal["instruments", "positions", "prices", "histories", "fills", "orders", "signals", "accounts", "returns"]

@@ -1,8 +1,10 @@
 """SQLite as the store: WAL, `synchronous=FULL`, one writing connection that alone checkpoints, group commit.
 
-Every work waiting when the writer comes round shares one commit, each behind its own savepoint, so one that fails takes no
-other with it. Measured: group commit turns one fsync per webhook into one per batch (facts in tests/bench). A second
-writing connection is refused on purpose: SQLite before 3.51.3 can corrupt a WAL that two connections write and checkpoint.
+Every work waiting when the writer comes round shares one commit, and one that fails takes no other with it: the transaction is
+rolled back and the statements of the works before it are run again, which is exact and costs nothing where none fails (a
+savepoint for each work would triple the calls of the most frequent one, journaling a notification). Group commit turns one
+sync per webhook into one per batch (tests/bench/bench_webhook.py). A second writing connection is refused on purpose: SQLite
+before 3.51.3 can corrupt a WAL that two connections write and checkpoint.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,12 +31,49 @@ from deskwatch.store.store import Migration, Row, Statement, Work
 T = TypeVar("T")
 BATCH_LIMIT = 512
 """Works in one commit: bounds the time the first of them waits for the last."""
+BUSY_BATCH = 4
+GATHER_SECONDS = 0.001
+"""After a commit of that many works the next waits so long for more to come: fewer syncs, fewer hand-overs between threads."""
+_OF_THE_DATABASE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Result codes after which SQLite may have rolled the whole transaction back (sqlite.org/lang_transaction.html)."""
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A work on its way to the writer, and where its caller waits."""
+
+    work: Work[Any]
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+    abandoned: bool = False
+    """Set when the caller waits no longer: a work not yet begun is then left."""
+
+    def expire(self, message: str) -> None:
+        """The deadline passed."""
+        if not self.answer.done():
+            self.abandoned = True
+            self.answer.set_exception(StoreUnavailable(message))
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    work: Work[Any]
-    result: Future[Any]
+class _Finished:
+    """A work that has run: what to tell its caller once the batch is committed, and how to run it again."""
+
+    task: _Task
+    value: Any = None
+    error: BaseException | None = None
+    statements: tuple[Statement, ...] = ()
 
 
 class SqliteStore:
@@ -67,15 +107,19 @@ class SqliteStore:
     @classmethod
     def _open(cls, path: Path, migrations: Sequence[Migration]) -> SqliteStore:
         store = cls(path, _take_lock(path))
-        connection = _connect(path)
         try:
-            _check(connection, path)
-            _migrate(connection, path, migrations)
+            with closing(_connect(path)) as connection:
+                _check(connection, path)
+                _migrate(connection, path, migrations)
+        except sqlite3.OperationalError as error:
+            os.close(store._lock)
+            raise StoreUnavailable(f"the store {path} cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:
+            os.close(store._lock)
+            raise StoreUnavailable(_damaged(path, str(error))) from error
         except BaseException:
-            connection.close()
             os.close(store._lock)
             raise
-        connection.close()
         store._writer.start()
         return store
 
@@ -88,12 +132,19 @@ class SqliteStore:
         """Run the work in a transaction; returns once it is synced to disk."""
         if self._closing or self._failure is not None or not self._writer.is_alive():
             raise StoreUnavailable(f"the store {self._path} accepts no writes: {self._failure or 'it is closed'}")
-        result: Future[T] = Future()
-        self._tasks.put(_Task(work, result))
+        loop = asyncio.get_running_loop()
+        task = _Task(work, loop, loop.create_future())
+        late = f"the store {self._path} did not commit within {deadline_seconds} s"
+        timer = loop.call_later(deadline_seconds, task.expire, late)
+        self._tasks.put(task)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(result), deadline_seconds)
-        except TimeoutError:
-            raise StoreUnavailable(f"the store {self._path} did not commit within {deadline_seconds} s") from None
+            committed: T = await task.answer
+        except asyncio.CancelledError:
+            task.abandoned = True
+            raise
+        finally:
+            timer.cancel()
+        return committed
 
     async def read(self, work: Work[T]) -> T:
         """Run a work that only selects."""
@@ -108,11 +159,12 @@ class SqliteStore:
         if self._closing:
             return
         self._closing = True
-        self._tasks.put(None)
-        await asyncio.to_thread(self._writer.join, 5.0)
         self._readers.shutdown(wait=True)
         for connection in self._reading:
             connection.close()
+        # The writing connection closes last: SQLite checkpoints when the last one goes.
+        self._tasks.put(None)
+        await asyncio.to_thread(self._writer.join, 5.0)
         os.close(self._lock)
 
     def _read(self, work: Work[T]) -> T:
@@ -123,7 +175,7 @@ class SqliteStore:
             self._reading.append(connection)
         connection.execute("BEGIN")
         try:
-            return _drive(connection, work)
+            return _drive(connection, work, [])
         finally:
             connection.execute("ROLLBACK")
 
@@ -133,6 +185,8 @@ class SqliteStore:
             connection = _connect(self._path)
             ended = False
             while not ended:
+                if len(batch) >= BUSY_BATCH:
+                    time.sleep(GATHER_SECONDS)
                 batch, ended = self._next_batch()
                 self._commit(connection, batch)
             connection.close()
@@ -160,9 +214,12 @@ class SqliteStore:
     def _commit(self, connection: sqlite3.Connection, batch: list[_Task]) -> None:
         if not batch:
             return
+        finished: list[_Finished] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            finished = [_attempt(connection, task) for task in batch]
+            for task in batch:
+                if not task.abandoned:
+                    finished.append(_attempt(connection, task, finished))
             failpoint("store.before_commit")
             connection.execute("COMMIT")
             failpoint("store.after_commit")
@@ -173,8 +230,7 @@ class SqliteStore:
             get_logger().error("the store could not commit", error=str(error), works=len(batch))
             _fail(batch, error)
             return
-        for settle in finished:
-            settle()
+        _tell(finished)
 
     def _fail_queued(self, error: BaseException) -> None:
         while True:
@@ -186,27 +242,31 @@ class SqliteStore:
                 _fail([task], error)
 
 
-def _attempt(connection: sqlite3.Connection, task: _Task) -> Callable[[], None]:
-    """Run one work behind a savepoint; what to tell its caller once the batch is committed."""
-    connection.execute("SAVEPOINT work")
+def _attempt(connection: sqlite3.Connection, task: _Task, before: Sequence[_Finished]) -> _Finished:
+    """Run one work; where it fails after it changed something, take that back without touching those before it."""
+    statements: list[Statement] = []
     try:
-        value = _drive(connection, task.work)
-    except sqlite3.OperationalError:
-        raise  # the database's own failure (full, locked, I/O) is the batch's, not this work's
+        value = _drive(connection, task.work, statements)
     except Exception as error:
-        connection.execute("ROLLBACK TO work")
-        connection.execute("RELEASE work")
-        failed = error
-        return lambda: _settle(task.result, error=failed)
-    connection.execute("RELEASE work")
-    return lambda: _settle(task.result, value=value)
+        if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _OF_THE_DATABASE:
+            raise  # full, locked, I/O: the batch's failure, not this work's
+        if statements:
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            for again in before:
+                for statement in again.statements:
+                    connection.execute(statement.sql, tuple(statement.parameters)).fetchall()
+        return _Finished(task, error=error)
+    return _Finished(task, value, statements=tuple(statements))
 
 
-def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
+def _drive(connection: sqlite3.Connection, work: Work[T], executed: list[Statement]) -> T:
     try:
         statement = next(work)
         while True:
-            statement = work.send(_rows(connection, statement))
+            rows = _rows(connection, statement)
+            executed.append(statement)
+            statement = work.send(rows)
     except StopIteration as finished:
         result: T = finished.value
         return result
@@ -220,19 +280,29 @@ def _rows(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
     return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
-def _settle(result: Future[Any], *, value: Any = None, error: BaseException | None = None) -> None:
-    if not result.set_running_or_notify_cancel():
-        return  # the caller's deadline passed; the work is committed all the same
-    if error is not None:
-        result.set_exception(error)
-    else:
-        result.set_result(value)
+def _tell(finished: Sequence[_Finished]) -> None:
+    """Wake the callers: one call into each event loop for the whole batch."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Finished]] = {}
+    for each in finished:
+        loops.setdefault(each.task.loop, []).append(each)
+    for loop, told in loops.items():
+        with suppress(RuntimeError):  # the loop has ended, nobody waits
+            loop.call_soon_threadsafe(_settle, told)
+
+
+def _settle(finished: Sequence[_Finished]) -> None:
+    for each in finished:
+        answer = each.task.answer
+        if answer.done():
+            continue  # the caller's deadline passed; the work is committed all the same
+        if each.error is not None:
+            answer.set_exception(each.error)
+        else:
+            answer.set_result(each.value)
 
 
 def _fail(batch: Sequence[_Task], error: BaseException) -> None:
-    for task in batch:
-        if not task.result.done():
-            _settle(task.result, error=StoreUnavailable(f"the store did not commit: {error}"))
+    _tell([_Finished(task, error=StoreUnavailable(f"the store did not commit: {error}")) for task in batch])
 
 
 def _take_lock(path: Path) -> int:
@@ -266,7 +336,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
-        raise StoreUnavailable(f"the store {path} is damaged ({verdict}): move it aside, keep it for recovery, and start again")
+        raise StoreUnavailable(_damaged(path, verdict))
+
+
+def _damaged(path: Path, verdict: str) -> str:
+    return f"the store {path} is damaged ({verdict}): move it aside, keep it for recovery, and start again"
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
