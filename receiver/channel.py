@@ -27,7 +27,9 @@ class ChannelConfig(Settings):
     timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     """Deadline of one attempt."""
     max_attempts: int = Field(default=12, ge=1, le=100)
-    """Attempts before a delivery becomes a dead letter; with the default back-off about half an hour."""
+    """Attempts before a delivery becomes a dead letter; twelve take about half an hour."""
+    concurrency: int = Field(default=4, ge=1, le=64)
+    """Deliveries under way at once; those with the same dedup key always wait for each other."""
 
 
 ConfigT = TypeVar("ConfigT", bound=ChannelConfig)
@@ -39,7 +41,7 @@ class Channel(ABC, Generic[ConfigT]):
     grouping: ClassVar[Literal["group", "episode"]]
     """`group`: one message for an alert group. `episode`: one for each episode in it."""
     takes: ClassVar[frozenset[MessageKind]]
-    """Kinds of message this channel can say anything useful about."""
+    """Kinds of message this channel can say anything useful about; `notice` is always one of them."""
 
     def __init__(self, config: ConfigT, clock: Clock) -> None:
         """Keep the configuration; open nothing yet."""
