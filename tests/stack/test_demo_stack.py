@@ -1,0 +1,74 @@
+"""`deskwatch demo` with real Prometheus and Alertmanager: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.components import find
+from tests.demo_run import DemoRun, Ends
+
+pytestmark = pytest.mark.stack
+STORY = ("--from", "2015-01-12", "--speed", "8")
+
+
+def programs(folder: Path) -> dict[str, str]:
+    """Environment in which the demo finds the programs the tests found."""
+    folder.mkdir()
+    for name in ("prometheus", "alertmanager"):
+        (folder / name).symlink_to(find(name))
+    return {"DESKWATCH_STACK": str(folder)}
+
+
+async def test_the_alert_of_the_franc_break_goes_through_prometheus_and_alertmanager(tmp_path: Path) -> None:
+    """Quiet until the day; then alert, runbook, proposed trade, trade and resolve on the console; no other alert of the desk."""
+    async with DemoRun(*STORY, environment=programs(tmp_path / "bin")) as demo:
+        prometheus = (await demo.until("STACK     Prometheus")).rpartition(" ")[2]
+        await demo.until("2015-01-14")
+        assert "ALERT" not in demo.text
+        await demo.until("ALERT     ExpectedShortfallExceeded (carry, expected_shortfall_0.975) fires at Alertmanager")
+        asked = httpx.get(f"{prometheus.rpartition('/classic')[0] or prometheus.rpartition('/')[0]}/api/v1/alerts").json()
+        firing = {alert["labels"]["alertname"] for alert in asked["data"]["alerts"] if alert["state"] == "firing"}
+        assert "ExpectedShortfallExceeded" in firing
+        await demo.until(f"runbook: {demo.address('receiver')}/runbooks/ExpectedShortfallExceeded")
+        await demo.until("reduce_position (dry_run, succeeded): It would buy")
+        assert "as the hook reduce_position proposed" in await demo.until("TRADE")
+        await demo.until("RESOLVED  ExpectedShortfallExceeded (carry, expected_shortfall_0.975) at Alertmanager")
+        await demo.until("CONSOLE   [RESOLVED]")
+        await demo.until("2015-01-19")
+        alerts = {line.split()[2] for line in demo.printed if " ALERT " in line}
+        assert alerts == {"ExpectedShortfallExceeded", "RiskLimitViolation"}
+        assert "ERROR" not in demo.text
+        below = demo.descendants()
+        assert len(below) >= 4
+        with Ends(below) as ends:
+            demo.process.terminate()
+            assert await demo.end() == 0
+            assert ends.all(0) == []
+    assert max(len(line) for line in demo.printed) <= 100
+
+
+async def test_where_the_programs_cannot_be_had_it_says_so_once_and_runs_directly(tmp_path: Path) -> None:
+    """No Debian, nothing on PATH: one line, then the direct path."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "sed", "grep", "mkdir"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    lonely = {"PATH": str(tools), "HOME": str(tmp_path / "home"), "DESKWATCH_STACK": "", "XDG_CACHE_HOME": ""}
+    async with DemoRun(*STORY, environment=lonely, folder=tmp_path) as demo:
+        if _checkout_has_programs():
+            pytest.skip("this checkout has its own .stack: the wheel's case is tested in CI")
+        said = await demo.until("So without them: the exporter reports to the")
+        assert "STACK" in demo.text
+        assert said
+        await demo.until("fires at the receiver")
+
+
+def _checkout_has_programs() -> bool:
+    return os.access(Path(__file__).resolve().parents[2] / ".stack" / "usr" / "bin" / "prometheus", os.X_OK)
+
+
