@@ -84,8 +84,9 @@ def metrics(form: str) -> None:
 
 def collect_catalogue() -> list[Mapping[str, Any]]:
     """Every family of the installed packages: `name`, `type`, `labels`, `help`, sorted by name."""
-    found: list[Mapping[str, Any]] = []
+    found: dict[str, Mapping[str, Any]] = {}
     for point in entry_points(group=CATALOGUE_GROUP):
         families: Iterable[Mapping[str, Any]] = point.load()()
-        found.extend(families)
-    return sorted(found, key=lambda family: str(family["name"]))
+        # What both processes export about themselves is one family.
+        found |= {str(family["name"]): family for family in families}
+    return [found[name] for name in sorted(found)]
