@@ -107,7 +107,7 @@ class DetectorConfig(Settings):
     @classmethod
     def _are_understood(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         if value:
-            from exporter.rulefile import read_rules  # needs the limits' metrics, and those need this module
+            from exporter.detection.rulefile import read_rules  # needs the limits' metrics, and those need this module
 
             try:
                 read_rules(value)

@@ -15,9 +15,9 @@ from typing import Protocol
 from deskwatch.clock import Clock
 from deskwatch.logs import correlated, get_logger
 from exporter.analytic import Analytic
-from exporter.breach import Verdict
 from exporter.config import ExporterConfig
 from exporter.desk import DeskState, Feed, assemble
+from exporter.detection.breach import Verdict
 from exporter.exposition import Exposition, Page
 from exporter.health import Health
 from exporter.pipeline import run_cycle

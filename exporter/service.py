@@ -18,20 +18,20 @@ from deskwatch.clock import SystemClock
 from deskwatch.config import load
 from deskwatch.logs import LogConfig, configure, get_logger
 from deskwatch.web import Server, application, change_token, until_stopped
-from exporter import detector as second_detector
 from exporter import health
 from exporter.analytic import load_analytics
 from exporter.api import Api
 from exporter.config import ExporterConfig
 from exporter.cycle import FIRST_WAIT_SECONDS, Cycle
-from exporter.detector import Detector
+from exporter.detection.detector import METRICS as DETECTOR_METRICS
+from exporter.detection.detector import Detector
+from exporter.detection.rulefile import read_rules
+from exporter.detection.spool import Spool
 from exporter.exposition import Exposition
 from exporter.poller import Poller
-from exporter.rulefile import read_rules
 from exporter.source import SOURCES
-from exporter.spool import Spool
 
-METRICS = (*health.METRICS, *second_detector.METRICS)
+METRICS = (*health.METRICS, *DETECTOR_METRICS)
 SWITCH_SECONDS = 0.001
 """Longest a computing thread keeps the interpreter from the event loop; Python's own default is five times as long."""
 

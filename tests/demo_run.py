@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+import httpx
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 120.0
 """For one thing to appear; a loaded machine is slow, and a test that waits for the event loses nothing by patience."""
@@ -86,6 +88,11 @@ class DemoRun:
     def text(self) -> str:
         """Everything printed so far."""
         return "\n".join(self.printed)
+
+    async def fetch(self, url: str) -> httpx.Response:
+        """What one of its processes answers."""
+        async with httpx.AsyncClient() as client:
+            return await client.get(url)
 
     def address(self, name: str) -> str:
         """An address from the listing at the start: `http://127.0.0.1:9877`."""

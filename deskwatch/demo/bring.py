@@ -50,11 +50,14 @@ async def bring(
     started: list[Child] = []
     try:
         for name, command in _commands(programs, files, addresses).items():
-            started.append(await children.start(name, command))
-        return [await _until_ready(child, addresses[child.name], clock) for child in started]
+            started.append(await children.start(name, command, on_trial=True))
+        running = [await _until_ready(child, addresses[child.name], clock) for child in started]
     except DeskwatchError:
         await children.stop(*started)
         raise
+    for child in started:
+        children.keep(child)
+    return running
 
 
 def _commands(programs: stack.Programs, files: Files, addresses: Mapping[str, str]) -> dict[str, list[str]]:

@@ -126,22 +126,34 @@ class Children:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._watches: dict[Child, asyncio.Task[None]] = {}
+        self._watches: dict[Child, asyncio.Task[None] | None] = {}
         self._died: asyncio.Queue[ChildDied] = asyncio.Queue()
 
     def log(self, name: str) -> Path:
         """Log of one process."""
         return self._folder / f"{name.lower()}.log"
 
-    async def start(self, name: str, command: Sequence[str], *, output: bool = False) -> Child:
+    async def start(self, name: str, command: Sequence[str], *, output: bool = False, on_trial: bool = False) -> Child:
         """Start one more.
+
+        Args:
+            name: for people.
+            command: program and arguments.
+            output: keep standard output to be read by `Child.lines`.
+            on_trial: its end is no failure until `keep` says that it is needed.
 
         Raises:
             DeskwatchError: the program cannot be started.
         """
         child = await start(name, command, self.log(name), output=output, environment=ENVIRONMENT)
-        self._watches[child] = asyncio.create_task(self._watch(child))
+        self._watches[child] = None
+        if not on_trial:
+            self.keep(child)
         return child
+
+    def keep(self, child: Child) -> None:
+        """From now on its end is a failure."""
+        self._watches[child] = asyncio.create_task(self._watch(child))
 
     async def watch(self) -> None:
         """Wait until one ends by itself.
@@ -155,7 +167,8 @@ class Children:
         """End these, or all of them, side by side."""
         chosen = children or tuple(self._watches)
         for child in chosen:
-            self._watches.pop(child).cancel()
+            if watch := self._watches.pop(child):
+                watch.cancel()
         await asyncio.gather(*(child.stop() for child in chosen))
 
     async def _watch(self, child: Child) -> None:

@@ -21,12 +21,12 @@ from sqlalchemy.sql.elements import TextClause
 from deskwatch.clock import Clock
 from deskwatch.config import CrossFault, Secret, Settings
 from deskwatch.errors import Permanent, Reason, Retryable
-from exporter.cells import Unreadable, moment
-from exporter.readonly import ReadOnlyDatabase, parse_url
-from exporter.rows import Records, read_rows
 from exporter.snapshot import Kind, Snapshot
 from exporter.source import Source, SourceConfig
-from exporter.tables import TABLES
+from exporter.sql.cells import Unreadable, moment
+from exporter.sql.readonly import ReadOnlyDatabase, parse_url
+from exporter.sql.rows import Records, read_rows
+from exporter.sql.tables import TABLES
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

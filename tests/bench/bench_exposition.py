@@ -23,10 +23,10 @@ from deskwatch.clock import SystemClock
 from deskwatch.web import Readiness, Server, WebConfig, application
 from exporter.analytic import Analytic, Result
 from exporter.api import Api
-from exporter.breach import Verdict
 from exporter.config import ExporterConfig
 from exporter.cycle import Cycle
 from exporter.desk import DeskState, Feed
+from exporter.detection.breach import Verdict
 from exporter.exposition import Exposition, Form, Renderer
 from exporter.health import Health
 from exporter.poller import Poller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -10,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from currency_converter import CurrencyConverter
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.demo_run import DemoRun, Ends
+from tests.demo_run import REPOSITORY, DemoRun, Ends
 
 DAY = "2014-12-31"
 QUIET = ("--direct", "--from", DAY, "--to", DAY)
@@ -89,7 +89,7 @@ async def test_metrics_equal_a_direct_computation_and_components_add_up(tmp_path
     """VaR and expected shortfall of every portfolio to 1e-12, component sums to the totals; all families of the issue."""
     async with DemoRun(*QUIET, "--folder", str(tmp_path / "state")) as demo:
         await demo.until("END")
-        page = httpx.get(f"{demo.address('exporter')}/metrics").text
+        page = (await demo.fetch(f"{demo.address('exporter')}/metrics")).text
         positions, cash = held(demo.folder / "trading.db")
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
 
@@ -107,7 +107,11 @@ async def test_metrics_equal_a_direct_computation_and_components_add_up(tmp_path
             assert component == pytest.approx(shortfall[confidence], rel=1e-9, abs=1e-12)
         for family in ("desk_limit", "desk_concentration_hhi_ratio", "desk_portfolio_value"):
             assert any(each.name == family and each.labels["portfolio"] == portfolio for each in samples)
-    assert {each.labels["strategy"] for each in samples if each.name == "desk_drift_pvalue"} == {"carry", "momentum", "reversion"}
+    assert {each.labels["strategy"] for each in samples if each.name == "desk_drift_pvalue"} == {
+        "carry",
+        "momentum",
+        "reversion",
+    }
 
 
 async def test_a_killed_demo_leaves_no_process_behind() -> None:
@@ -149,6 +153,40 @@ async def test_a_dead_process_ends_the_demo_with_its_last_words(usual_port: int)
         for file in sorted(demo.folder.rglob("*"), reverse=True):
             file.unlink() if file.is_file() else file.rmdir()
         demo.folder.rmdir()
+
+
+async def test_a_prometheus_that_does_not_start_is_said_in_one_line(tmp_path: Path) -> None:
+    """A program of another machine: its own words, then the direct path; not the end of the demo."""
+    for name in ("prometheus", "alertmanager"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'cannot execute: wrong architecture' >&2\nexit 126\n")
+        (tmp_path / name).chmod(0o755)
+    async with DemoRun(*QUIET[1:], environment={"DESKWATCH_STACK": str(tmp_path)}) as demo:
+        await demo.until("Alertmanager does not start: cannot execute: wrong architecture.")
+        await demo.until("END")
+
+
+def install(target: Path) -> Path:
+    """The packages as a wheel lays them out: data inside, no checkout around them."""
+    for package in ("deskwatch", "exporter", "receiver"):
+        shutil.copytree(REPOSITORY / package, target / package, ignore=shutil.ignore_patterns("__pycache__", "_data"))
+    for data in ("rules", "dashboards", "runbooks", "deploy"):
+        shutil.copytree(REPOSITORY / data, target / "deskwatch" / "_data" / data)
+    return target
+
+
+async def test_without_prometheus_an_installed_wheel_says_so_in_one_line_and_goes_on(tmp_path: Path) -> None:
+    """No Debian, nothing on PATH, an empty home, no repository: the reason once, then the direct path to the alert."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "sed", "grep", "mkdir"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    lonely = {"PATH": str(tools), "HOME": str(tmp_path / "home"), "DESKWATCH_STACK": "", "XDG_CACHE_HOME": ""}
+    lonely["PYTHONPATH"] = str(install(tmp_path / "site"))
+    async with DemoRun(*STORY[1:], environment=lonely, folder=tmp_path) as demo:
+        await demo.until("apt-get is missing, so this is no Debian or Ubuntu")
+        await demo.until("fires at the receiver")
+        await demo.until("runbook: http://127.0.0.1:")
+    assert " ".join(demo.text.split()).count("So without them: the exporter reports to the receiver itself") == 1
 
 
 async def test_it_ends_by_itself_and_when_nobody_reads_it_any_more() -> None:

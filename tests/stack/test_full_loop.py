@@ -1,4 +1,4 @@
-"""The whole loop on real Prometheus and Alertmanager: a row of the trading database changes, a person is paged, and it resolves.
+"""The whole loop on real Prometheus and Alertmanager: a row of the trading database changes, a person is paged, it resolves.
 
 The vendors are stand-ins that speak the real wire format; everything else is what a desk runs.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -129,7 +128,13 @@ class Desk:
                 "web": {"listen": at["exporter"]},
                 "cycle_seconds": 0.5,
                 "sources": [
-                    {"type": "database", "name": "trades", "url": "sqlite:///trading.db", "interval_seconds": 0.5, "stale_after_seconds": 3},
+                    {
+                        "type": "database",
+                        "name": "trades",
+                        "url": "sqlite:///trading.db",
+                        "interval_seconds": 0.5,
+                        "stale_after_seconds": 3,
+                    },
                     {"type": "ecb", "name": "rates", "as_of_file": "as_of", "interval_seconds": 5},
                 ],
                 "portfolios": [{"name": "carry", "base_currency": "EUR"}],
@@ -218,9 +223,9 @@ async def test_a_source_that_dies_in_the_breach_does_not_resolve_it(desk: Desk) 
     database, away = desk.folder / "trading.db", desk.folder / "away.db"
     desk.hold(BREACHING)
     await until_paged(desk, "triggered")
-    os.rename(database, away)
+    database.rename(away)
     await desk.slack.until(said(desk, "FIRING", "StaleData", "trades"), seconds=WAIT_SECONDS + 60)
     assert desk.incidents[0]["status"] == "triggered"
-    os.rename(away, database)
+    away.rename(database)
     desk.hold(QUIET)
     await until_paged(desk, "resolved")

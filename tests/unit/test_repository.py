@@ -73,7 +73,9 @@ def test_shared_code_names_no_plug_in() -> None:
     """A plug-in's name in shared code is a special case waiting to grow."""
     rooms = {room.package.rpartition(".")[2] for room in (SOURCES, CHANNELS, ENRICHERS)} | {"hooks"}
     names = {name for room in (SOURCES, CHANNELS, ENRICHERS) for name in room.modules}
-    shared = [file for package in FORBIDDEN for file in modules(package) if not rooms & set(file.parts) and "demo" not in file.parts]
+    shared = [
+        file for package in FORBIDDEN for file in modules(package) if not rooms & set(file.parts) and "demo" not in file.parts
+    ]
     found = {}
     for file in shared:
         tree = ast.parse(file.read_text())

@@ -15,13 +15,13 @@ import pytest
 
 from deskwatch.clock import SystemClock
 from deskwatch.config import validate
-from exporter.breach import Verdict
 from exporter.config import DetectorConfig
-from exporter.detector import Detector
+from exporter.detection.breach import Verdict
+from exporter.detection.detector import Detector
+from exporter.detection.rulefile import read_rules
+from exporter.detection.webhook import fingerprint
 from exporter.limits import LIMIT, UTILIZATION
 from exporter.reading import Reading
-from exporter.rulefile import read_rules
-from exporter.webhook import fingerprint
 from tests.components import find
 
 LABELS = ("carry", "expected_shortfall_0.975")

@@ -17,11 +17,11 @@ from deskwatch.clock import ManualClock
 from deskwatch.config import validate
 from deskwatch.errors import StoreUnavailable
 from exporter.config import DetectorConfig
-from exporter.detector import Detector
+from exporter.detection.detector import Detector
+from exporter.detection.rulefile import LimitRule, read_rules
+from exporter.detection.spool import Spool
 from exporter.limits import LIMIT, UTILIZATION
 from exporter.reading import Reading
-from exporter.rulefile import LimitRule, read_rules
-from exporter.spool import Spool
 from tests.flows.exporter.peers import Peer
 
 START = datetime(2015, 1, 15, 10, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Killed at any moment, the receiver loses nothing it acknowledged, marks what it may have sent twice, and runs no hook twice."""
+"""Killed at any moment, the receiver loses nothing acknowledged, marks what it may have sent twice, and runs no hook twice."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from tests.unit.receiver.hook_samples import install
 KILLS = 20
 SEED = 20150115
 PATH = "/api/v1/webhook"
+HOOKED = 15
+"""Every so manieth alert is critical and starts a hook, which costs a process."""
 IGNORED = ("detector", "replica", "prometheus", "monitor")
 
 
@@ -43,11 +45,12 @@ class Crashing:
 
     def labels(self, number: int) -> dict[str, str]:
         """Labels of one of many alerts; the hook writes its idempotency key into the file they name."""
-        return {"alertname": "VaRLimitExceeded", "severity": "critical", "n": str(number), "file": str(self.notes)}
+        severity = "critical" if number % HOOKED == 1 else "warning"
+        return {"alertname": "VaRLimitExceeded", "severity": severity, "n": str(number), "file": str(self.notes)}
 
     def body(self, number: int, *, ended: bool = False) -> bytes:
         """A notification about it."""
-        more = {"n": str(number), "file": str(self.notes)}
+        more = {name: value for name, value in self.labels(number).items() if name != "alertname"}
         return group(resolved(until=5, **more) if ended else firing(**more), key=f"group {number}")
 
     async def post(self, session: aiohttp.ClientSession, number: int, *, ended: bool = False) -> bool:
@@ -103,7 +106,7 @@ async def load(crashing: Crashing, numbers: Iterator[int], stop: asyncio.Event) 
 
 async def test_twenty_kills_under_load_lose_nothing_and_run_no_hook_twice(crashing: Crashing) -> None:
     """Every acknowledged alert becomes an episode and reaches PagerDuty and the webhook, duplicates are marked."""
-    chance = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 - a seeded sample
     numbers = iter(range(10**9))
     stop = asyncio.Event()
     await started(crashing)
@@ -112,7 +115,7 @@ async def test_twenty_kills_under_load_lose_nothing_and_run_no_hook_twice(crashi
         seen = len(crashing.acknowledged)
         wanted = seen + chance.randint(1, 12)
         async with asyncio.timeout(30):
-            while len(crashing.acknowledged) < wanted:
+            while len(crashing.acknowledged) < wanted:  # noqa: ASYNC110 - and then at a random moment
                 await asyncio.sleep(0.005)
         await asyncio.sleep(chance.uniform(0.0, 0.4))
         await asyncio.to_thread(crashing.process.kill)
@@ -186,9 +189,8 @@ def assert_hooks_ran_at_most_once(crashing: Crashing) -> None:
     runs = crashing.rows("SELECT state, count(*) AS n FROM runs GROUP BY state")
     states = {row["state"]: row["n"] for row in runs}
     assert set(states) <= {"succeeded", "unresolved", "refused"}
-    intents = crashing.rows(
-        "SELECT subject_id, count(*) AS n FROM ledger WHERE subject = 'run' AND event = 'intent' GROUP BY 1"
-    )
+    started_runs = "FROM ledger WHERE subject = 'run' AND event = 'intent' GROUP BY subject_id"
+    intents = crashing.rows(f"SELECT count(*) AS n {started_runs}")
     assert {row["n"] for row in intents} == {1}
     assert len(counts) <= states.get("succeeded", 0) + states.get("unresolved", 0)
     assert states.get("succeeded", 0) <= len(counts)
@@ -201,8 +203,8 @@ FAILPOINTS = {
     "webhook.after_commit": (1, 1, "succeeded"),
     "worker.before_settle": (1, 1, "succeeded"),
     "worker.after_settle": (1, 1, "succeeded"),
-    "deliver.after_intent": (2, 1, "succeeded"),
-    "deliver.after_send": (2, 1, "succeeded"),
+    "deliver.after_intent": (2, None, None),  # the hook is under way at the same time
+    "deliver.after_send": (2, None, None),
     "deliver.after_outcome": (1, None, None),
     "remediate.after_intent": (None, 0, "unresolved"),
     "remediate.after_run": (None, 1, "unresolved"),

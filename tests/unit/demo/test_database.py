@@ -89,7 +89,9 @@ def test_both_samples_are_there_from_the_start(database: TradingDatabase) -> Non
     assert counts == {"backtest": len(BOOKS) * (BACKTEST_DAYS - 1), "live": len(BOOKS) * TRACK_RECORD_DAYS}
 
 
-def test_an_update_is_seen_whole_or_not_at_all(database: TradingDatabase, trading: Trading, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_is_seen_whole_or_not_at_all(
+    database: TradingDatabase, trading: Trading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A book whose cash moved and whose position did not would be a phantom profit."""
     held = rows(database, "SELECT * FROM positions")
     update = trading.advance()

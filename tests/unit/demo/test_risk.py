@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deskwatch.clock import SystemClock
 from deskwatch.demo import risk
 from deskwatch.demo.alerts import Alerts
 from deskwatch.demo.commentary import Commentary
@@ -17,7 +18,6 @@ from deskwatch.demo.rates import Rates
 from deskwatch.demo.risk import Proposal, RiskDesk, largest, parse_proposal
 from deskwatch.demo.trader import Book, Dealing, Trader
 from deskwatch.demo.watch import Breach, Figures, Reading, Run, Service, Trade
-from deskwatch.clock import SystemClock
 from receiver.hooks.reduce_position import proposal
 
 SHORTFALL, CONCENTRATION = "expected_shortfall_0.975", "concentration"
@@ -144,7 +144,9 @@ async def test_a_breach_is_cut_as_the_hook_proposed(desk: Desk, monkeypatch: pyt
     answers(monkeypatch, runs, {})
     await desk.risk.gate(FRANC_BREAK)
     assert desk.replay.cuts == [("carry", {"CHF": Decimal(6056785)})]
-    assert "carry buys 6,057,000 CHF at 0.97276 EUR, as the hook reduce_position proposed" in " ".join(desk.said.getvalue().split())
+    assert "carry buys 6,057,000 CHF at 0.97276 EUR, as the hook reduce_position proposed" in " ".join(
+        desk.said.getvalue().split()
+    )
 
 
 async def test_without_a_proposal_what_if_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +159,11 @@ async def test_without_a_proposal_what_if_is_asked(desk: Desk, monkeypatch: pyte
 
 async def test_a_proposal_is_used_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second breach of the same limit is not answered with yesterday's trade."""
-    answers(monkeypatch, [run_of("It would buy 1,000 CHF in carry", SHORTFALL, 7)], {SHORTFALL: [Trade("carry", "CHF", Decimal(2000))]})
+    answers(
+        monkeypatch,
+        [run_of("It would buy 1,000 CHF in carry", SHORTFALL, 7)],
+        {SHORTFALL: [Trade("carry", "CHF", Decimal(2000))]},
+    )
     desk.readings.breaches = desk.readings.breaches[:1]
     again = desk.readings.breaches
     await desk.risk.gate(FRANC_BREAK)
@@ -173,7 +179,7 @@ async def test_a_quiet_day_is_left_at_once(desk: Desk, monkeypatch: pytest.Monke
     assert (desk.replay.cuts, desk.said.getvalue(), desk.readings.shown) == ([], "", 0)
 
 
-async def test_a_breach_nobody_can_answer_does_not_hold_the_replay_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_breach_nobody_can_answer_does_not_hold_the_replay(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The days go on, the alert stays open."""
     monkeypatch.setattr(risk, "STANDSTILL_SECONDS", 0.05)
     answers(monkeypatch, [], {})
@@ -184,6 +190,7 @@ async def test_a_breach_nobody_can_answer_does_not_hold_the_replay_for_ever(desk
 def test_a_reading_names_its_breaches() -> None:
     """Used more than wholly, in the exporter's order."""
     figures = Figures(1.0, None, None, {"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 1.5, "b": 1.0, "c": 1.001})
-    assert Reading(FRANC_BREAK, {"carry": figures}).breaches == (Breach("carry", "a", 0.1, 1.5), Breach("carry", "c", 0.3, 1.001))
-
-
+    assert Reading(FRANC_BREAK, {"carry": figures}).breaches == (
+        Breach("carry", "a", 0.1, 1.5),
+        Breach("carry", "c", 0.3, 1.001),
+    )

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from deskwatch.clock import ManualClock
 from exporter.analytic import Analytic, Result
-from exporter.breach import Verdict
 from exporter.cycle import Cycle
 from exporter.desk import DeskState, Feed
+from exporter.detection.breach import Verdict
 from exporter.exposition import PLAIN, Exposition
 from exporter.health import METRICS, Health
 from exporter.reading import Family, Reading, Sample

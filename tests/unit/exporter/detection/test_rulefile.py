@@ -12,7 +12,7 @@ from deskwatch.config import validate
 from deskwatch.data import data_folder
 from deskwatch.errors import ConfigError
 from exporter.config import LIMITS, DetectorConfig
-from exporter.rulefile import duration_seconds, humanize, humanize_percentage, read_rules, render
+from exporter.detection.rulefile import duration_seconds, humanize, humanize_percentage, read_rules, render
 
 SELECTOR = 'desk_limit_utilization_ratio{limit=~"var_.*"}'
 NOW = f"max by (portfolio, limit) ({SELECTOR})"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from exporter.detection.rulefile import LimitRule, render
 from exporter.limits import LIMIT, UTILIZATION
 from exporter.reading import Reading
-from exporter.rulefile import LimitRule, render
 
 
 class Key(NamedTuple):

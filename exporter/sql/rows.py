@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deskwatch.errors import Permanent, Reason
-from exporter.cells import Unreadable
 from exporter.snapshot import Kind, Rejected, Sample, StrategyReturns
-from exporter.tables import REJECT, TABLES, Return, Table
+from exporter.sql.cells import Unreadable
+from exporter.sql.tables import REJECT, TABLES, Return, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from deskwatch.data import data_folder
-from exporter.breach import Breaches, Key
+from exporter.detection.breach import Breaches, Key
+from exporter.detection.rulefile import read_rules
 from exporter.limits import LIMIT, UTILIZATION
 from exporter.reading import Reading
-from exporter.rulefile import read_rules
 
 START = datetime(2015, 1, 15, 10, tzinfo=UTC)
 KEY = Key("ExpectedShortfallExceeded", "carry", "expected_shortfall_0.975")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deskwatch.errors import ConfigError, StoreUnavailable
-from exporter.spool import Spool, Told
-from exporter.webhook import fingerprint, webhook_body
+from exporter.detection.spool import Spool, Told
+from exporter.detection.webhook import fingerprint, webhook_body
 
 ALERT = Told(
     {"alertname": "VaRLimitExceeded", "portfolio": "carry", "limit": "var_0.99"}, {"summary": "x"}, "2015-01-15T10:00:00.000Z"

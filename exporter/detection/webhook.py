@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from exporter.spool import Told
+from exporter.detection.spool import Told
 
 DIRECT = {"detector": "direct"}
 """Label on what the receiver is told directly: evidence nobody else has confirmed."""

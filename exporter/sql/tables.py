@@ -1,6 +1,6 @@
 """The tables the desk is read from: for each kind of record its canonical table, its columns and how a cell of each is read.
 
-Columns are found by name. Declares only; `exporter.rows` reads.
+Columns are found by name. Declares only; `exporter.sql.rows` reads.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, get_args
 
-from exporter.cells import Reader, moment, not_negative, number, one_of, positive, ratio, text
 from exporter.snapshot import Account, Fill, Instrument, InstrumentTerms, Kind, Order, Position, Price, Sample, Signal
+from exporter.sql.cells import Reader, moment, not_negative, number, one_of, positive, ratio, text
 
 REJECT = object()
 """Stands for an unreadable value that costs its row."""

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deskwatch.errors import Permanent, Reason
-from exporter.cells import MAX_TEXT, Unreadable, moment, number, positive, text
-from exporter.rows import Records, read_rows
 from exporter.snapshot import Kind
-from exporter.tables import TABLES
+from exporter.sql.cells import MAX_TEXT, Unreadable, moment, number, positive, text
+from exporter.sql.rows import Records, read_rows
+from exporter.sql.tables import TABLES
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 POSITION = ["portfolio", "symbol", "quantity", "currency"]

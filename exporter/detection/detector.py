@@ -19,13 +19,13 @@ from typing import Any
 from deskwatch.clock import Clock
 from deskwatch.errors import Permanent, Reason, Retryable, StoreUnavailable
 from deskwatch.logs import get_logger
-from exporter.breach import Breaches, Key, Verdict
 from exporter.config import DetectorConfig
+from exporter.detection.breach import Breaches, Key, Verdict
+from exporter.detection.rulefile import LimitRule
+from exporter.detection.spool import Spool, Told
+from exporter.detection.target import OK, Target
+from exporter.detection.webhook import webhook_body, wire_time
 from exporter.reading import Family, Reading, Sample
-from exporter.rulefile import LimitRule
-from exporter.spool import Spool, Told
-from exporter.target import OK, Target
-from exporter.webhook import webhook_body, wire_time
 
 RULES = Family("deskwatch_detector_rules", "Critical desk-limit alerts of the rule files the second detector repeats")
 POSTS = Family(

@@ -1,0 +1,1 @@
+"""The second detector: the critical desk-limit rules judged without Prometheus, posted to Alertmanager or the receiver."""
