@@ -164,6 +164,8 @@ class DeskState:
             return positions
         if isinstance(accounts, Gap):
             return accounts
+        if self._rejected(portfolio, "positions", "accounts"):
+            return Gap.INPUT_REJECTED
         own: tuple[Account, ...] = tuple(each for each in accounts if each.portfolio == portfolio.name)
         held: tuple[Position, ...] = tuple(each for each in positions if each.portfolio == portfolio.name)
         reports_cash = any("accounts" in feed.provides for feed in self.feeds)
@@ -179,8 +181,16 @@ class DeskState:
                 return fills
             if not self._provided("fills", member.sources):
                 return Gap.INPUT_MISSING
+            if self._rejected(member, "fills"):
+                return Gap.INPUT_REJECTED
             found += (fill for fill in fills if fill.portfolio == member.name)
         return tuple(found)
+
+    def _rejected(self, portfolio: PortfolioConfig, *kinds: Kind) -> bool:
+        """Whether a record of these kinds that is, or may be, this portfolio's could not be read."""
+        feeds = [feed for feed in self.feeds if not portfolio.sources or feed.source in portfolio.sources]
+        left_out = [each for feed in feeds if feed.snapshot for each in feed.snapshot.rejected if each.kind in kinds]
+        return any(each.portfolio in (portfolio.name, None) for each in left_out)
 
     def _provided(self, kind: Kind, sources: Iterable[str]) -> bool:
         names = set(sources)

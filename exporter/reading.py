@@ -54,6 +54,8 @@ class Gap(StrEnum):
     """A required source has not delivered yet."""
     INPUT_STALE = "input_stale"
     """A required source's last snapshot is too old."""
+    INPUT_REJECTED = "input_rejected"
+    """A record it needs could not be read; the log and `/debug/source` name it."""
     PRICE_MISSING = "price_missing"
     RATE_MISSING = "rate_missing"
     """No exchange rate into the base currency."""

@@ -135,10 +135,16 @@ class StrategyReturns:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record the source could not read: left out, counted by `reason`, the fetch stands."""
+    """A record the source could not read: left out, counted by `reason`, the fetch stands.
+
+    What it leaves a gap in is undefined, because a book without one of its positions is not a smaller book: the portfolio
+    it names, or every portfolio of the source where even that (None) could not be read.
+    """
 
     record: str
     reason: str
+    kind: Kind
+    portfolio: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def read_rows(
         try:
             records.append(table.record(**_values(table, places, row, absent)))
         except _Refused as refused:
-            rejected.append(Rejected(f"{kind}[{index}].{refused}", refused.reason))
+            rejected.append(Rejected(f"{kind}[{index}].{refused}", refused.reason, kind, _portfolio(places, row)))
     notes += [f"{column}: {count} values cannot be read and count as unknown" for column, count in absent.items()]
     if table.at:
         records = _recent(records, table.at, look_back, now)
@@ -106,6 +106,12 @@ def _values(table: Table, places: Mapping[str, int], row: Sequence[Any], absent:
             absent[name] = absent.get(name, 0) + 1
             values[name] = column.broken
     return values
+
+
+def _portfolio(places: Mapping[str, int], row: Sequence[Any]) -> str | None:
+    """Whose record a rejected row is, None where that cannot be read either."""
+    name = row[places["portfolio"]] if "portfolio" in places else None
+    return name.strip() or None if isinstance(name, str) else None
 
 
 def _time_of(record: Any) -> datetime | None:

@@ -82,22 +82,25 @@ async def test_a_database_missing_at_start_is_read_when_it_appears(tmp_path: Pat
 
 
 async def test_bad_rows_are_counted_and_the_rest_lives(tmp_path: Path) -> None:
-    """NaN, NULL and unknown columns in the operator's own table."""
+    """NaN, NULL and unknown columns in the operator's own table: the portfolio they tear a hole into has no numbers."""
     sqlite3.connect(tmp_path / "trading.db", isolation_level=None).executescript(
         """CREATE TABLE positions (portfolio, symbol, quantity, currency, trader, memo);
-        INSERT INTO positions VALUES ('carry', 'CHF', '-1000000', 'CHF', 'kim', NULL), ('carry', 'USD', NULL, 'USD', 'kim', ''),
-          ('carry', 'GBP', 'NaN', 'GBP', 'kim', ''), ('carry', 'SEK', 9e999, 'SEK', NULL, ''),
-          ('carry', 'NOK', 'many', 'NOK', NULL, '');
+        INSERT INTO positions VALUES ('carry', 'CHF', '-1000000', 'CHF', 'kim', NULL),
+          ('momentum', 'USD', NULL, 'USD', 'kim', ''), ('momentum', 'GBP', 'NaN', 'GBP', 'kim', ''),
+          ('momentum', 'SEK', 9e999, 'SEK', NULL, ''), ('momentum', 'NOK', 'many', 'NOK', NULL, '');
         CREATE TABLE accounts (portfolio, currency, cash);
         INSERT INTO accounts VALUES ('carry', 'EUR', '2000000'), ('momentum', 'EUR', '1');"""
     ).connection.close()
     async with running(tmp_path) as exporter:
-        series = await exporter.until(has_value)
+        series = await exporter.until(
+            lambda page: value(page, "desk_portfolio_value", portfolio="carry", currency="EUR") is not None
+        )
         rejected = {dict(labels)["reason"]: v for (name, labels), v in series.items() if name == "desk_records_rejected_total"}
         assert set(rejected) == {"missing", "not_finite", "not_a_number"}
         assert value(series, "desk_position_value", portfolio="carry", symbol="CHF", currency="EUR") == pytest.approx(
             -1e6 / 1.2010
         )
+        assert value(series, "desk_analytic_undefined", analytic="value", reason="input_rejected") == 2  # and the composite
         asked = (await exporter.get("/debug/source?name=trades")).json()
         assert asked["notes"]["positions"] == "1 records; columns not used: memo, trader"
         assert asked["rejected_count"] == 4

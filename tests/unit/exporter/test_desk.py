@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from exporter import desk
 from exporter.book import Book, Trade
 from exporter.desk import DeskState, Feed, assemble, forget
 from exporter.reading import Gap
+from exporter.snapshot import Kind, Rejected
 from tests.unit.exporter.desks import NOW, account, book, feed, fill, history, make_config, make_state, position, price, read
 
 CHF, USD = history("CHF", [0.8, 0.9]), history("USD", [0.7, 0.8])
@@ -47,6 +49,36 @@ def test_a_stale_source_of_positions_takes_its_portfolio_and_the_composite_down(
         feed("rates", histories=[CHF, USD]),
     ]
     assert reasons(make_state(config, *feeds)) == {"fx": None, "shares": Gap.INPUT_STALE, "desk": Gap.INPUT_STALE}
+
+
+@pytest.mark.parametrize(
+    ("kind", "portfolio", "down"),
+    [
+        ("positions", "shares", {"shares", "desk"}),
+        ("accounts", "shares", {"shares", "desk"}),
+        ("positions", None, {"fx", "shares", "desk"}),
+        ("orders", "shares", set()),
+    ],
+)
+def test_a_rejected_record_takes_its_portfolio_down(kind: Kind, portfolio: str | None, down: set[str]) -> None:
+    """A book without one of its positions is not a smaller book; whose it was may itself be unreadable."""
+    config = make_config(TWO, {"desk": ["fx", "shares"]})
+    whole = feed(histories=[CHF], **positions(fx="CHF", shares="CHF"))
+    assert whole.snapshot is not None
+    torn = replace(whole.snapshot, rejected=(Rejected(f"{kind}[7].quantity=None", "missing", kind, portfolio),))
+    found = reasons(make_state(config, replace(whole, snapshot=torn)))
+    assert {name for name, reason in found.items() if reason is Gap.INPUT_REJECTED} == down
+    assert {name for name, reason in found.items() if reason is None} == {"fx", "shares", "desk"} - down
+
+
+def test_a_rejected_fill_leaves_the_profit_of_the_day_undefined() -> None:
+    """The value of the book stands."""
+    whole = feed(histories=[CHF], fills=(), **positions(carry="CHF"))
+    assert whole.snapshot is not None
+    torn = replace(whole.snapshot, rejected=(Rejected("fills[0].price='nan'", "not_finite", "fills", "carry"),))
+    state = make_state(make_config(), replace(whole, snapshot=torn))
+    assert reasons(state) == {"carry": None}
+    assert ("pnl", Gap.INPUT_REJECTED, "carry") in read(state).undefined
 
 
 def test_a_stale_source_of_prices_takes_down_only_what_it_prices() -> None:

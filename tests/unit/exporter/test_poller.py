@@ -276,7 +276,7 @@ async def test_rejected_records_are_counted_and_each_reason_logged_once() -> Non
     """A broken row is there at every fetch."""
     clock = ManualClock()
     source = MadeUp(clock, interval_seconds=1)
-    source.rejected = (Rejected("positions[3].quantity=None", "missing"), Rejected("positions[4].quantity=None", "missing"))
+    source.rejected = tuple(Rejected(f"positions[{row}].quantity=None", "missing", "positions") for row in (3, 4))
     with capture_logs() as logs:
         async with polling(clock, source) as poller:
             await clock.advance(1)
