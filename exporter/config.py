@@ -122,8 +122,8 @@ class ExporterConfig(Settings):
     web: WebConfig = WebConfig(listen="127.0.0.1:9877")
     state_folder: FilePath = Field(default=Path("state/exporter"))
     """Where the spool and the token lie."""
-    cycle_seconds: float = Field(default=5.0, ge=0.05)
-    """Time from one reading to the next."""
+    cycle_seconds: float = Field(default=5.0, ge=0.05, le=30)
+    """Time from one reading to the next; StaleData takes an exporter without a cycle for a minute as hung."""
     sources: Annotated[tuple[Annotated[SourceConfig, OneOf(SOURCES)], ...], AtLeastOne]
     portfolios: Annotated[tuple[PortfolioConfig, ...], AtLeastOne]
     limits: tuple[LimitConfig, ...] = ()

@@ -79,7 +79,13 @@ class Child:
 
 
 async def start(
-    name: str, command: Sequence[str], log: Path, *, output: bool = False, environment: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    log: Path,
+    *,
+    output: bool = False,
+    environment: Mapping[str, str] | None = None,
+    niceness: int = 0,
 ) -> Child:
     """Start a process.
 
@@ -89,6 +95,7 @@ async def start(
         log: file its standard error, and its standard output unless `output`, are added to.
         output: keep standard output to be read by `Child.lines`.
         environment: added to the demo's own.
+        niceness: how far it stands back for others, 0 to 19.
 
     Raises:
         DeskwatchError: the program cannot be started.
@@ -99,6 +106,7 @@ async def start(
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # died before it could be asked for
             os._exit(1)
+        os.nice(niceness)
 
     with log.open("ab") as sink:
         try:

@@ -10,12 +10,13 @@ import sys
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deskwatch.clock import Clock
 from deskwatch.demo import configuration, stack
-from deskwatch.demo.alerts import Alerts
+from deskwatch.demo.alerts import Alerts, Place
 from deskwatch.demo.bring import bring
 from deskwatch.demo.commentary import Commentary
 from deskwatch.demo.configuration import CONSOLE, Files
@@ -28,7 +29,7 @@ from deskwatch.demo.readings import Readings
 from deskwatch.demo.replay import Replay, Schedule, write_date
 from deskwatch.demo.risk import RiskDesk
 from deskwatch.demo.trading import Trading, backtest
-from deskwatch.demo.watch import Service
+from deskwatch.demo.watch import Service, alertmanager_alerts, prometheus_alerts, receiver_alerts
 from deskwatch.errors import DeskwatchError
 
 HISTORY = dt.timedelta(days=1600)
@@ -81,7 +82,7 @@ class Session:
         self._children = Children(self._files.folder)
         self._addresses = {name: f"127.0.0.1:{port}" for name, port in self._ports.items()}
         self._exporter, self._receiver = Service(self._addresses["exporter"]), Service(self._addresses["receiver"])
-        self._alertmanager: Service | None = None
+        self._stack: tuple[Service, ...] = ()
         self._alerts = Alerts(commentary, clock)
         self._stack_decided = asyncio.Event()
 
@@ -104,9 +105,8 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._children.stop()
-            for service in (self._exporter, self._receiver, self._alertmanager):
-                if service is not None:
-                    await service.close()
+            for service in (self._exporter, self._receiver, *self._stack):
+                await service.close()
             if not keep:
                 shutil.rmtree(self._files.folder, ignore_errors=True)
 
@@ -167,11 +167,21 @@ class Session:
                 return
             for each in await bring(self._children, self._files, self._addresses, self._commentary, self._clock):
                 self._commentary.event("STACK", f"{each.name} {each.version} at {each.page}")
-            self._alertmanager = Service(self._addresses["Alertmanager"])
+            self._stack = (Service(self._addresses["Prometheus"]), Service(self._addresses["Alertmanager"]))
         except DeskwatchError as error:
             self._commentary.event("STACK", f"{error}. So without them: the exporter reports to the receiver itself")
         finally:
             self._stack_decided.set()
+
+    def _places(self) -> tuple[Place, ...]:
+        """Where alerts pass."""
+        if not self._stack:
+            return (Place("the receiver", partial(receiver_alerts, self._receiver)),)
+        prometheus, alertmanager = self._stack
+        return (
+            Place("Prometheus", partial(prometheus_alerts, prometheus)),
+            Place("Alertmanager", partial(alertmanager_alerts, alertmanager)),
+        )
 
     async def _trade(self) -> None:
         """Prepare the desk, then replay."""
@@ -208,7 +218,7 @@ class Session:
                 self._commentary.event("WAIT", "until Prometheus and Alertmanager are there")
                 await self._stack_decided.wait()
             if self._stack_decided.is_set():
-                self._alerts.ask(self._alertmanager or self._receiver, direct=self._alertmanager is None)
+                self._alerts.follow(*self._places())
 
         await replay.run((seen, alerting, risk.gate))
         await readings.until_day(replay.day, READING_SECONDS)

@@ -29,6 +29,8 @@ JOBS = {
 }
 """Jobs of the shipped prometheus.yml and whose address each has."""
 FETCH_SECONDS = 180.0
+FETCH_NICENESS = 10
+"""The first reading shall not wait for an archive being unpacked."""
 PROFILE = "demo.rules.yml"
 REPEAT = "12h"
 
@@ -86,7 +88,8 @@ async def fetch(state: Path) -> Programs:
         DeskwatchError: why that is impossible here, one line.
     """
     stack, log = _in_checkout() or _in_cache() or state / "stack", state / "stack.log"
-    child = await processes.start("stack.sh", ["sh", str(data_folder("deploy") / "stack.sh"), str(stack)], log)
+    command = ["sh", str(data_folder("deploy") / "stack.sh"), str(stack)]
+    child = await processes.start("stack.sh", command, log, niceness=FETCH_NICENESS)
     try:
         code = await asyncio.wait_for(child.wait(), FETCH_SECONDS)
     except TimeoutError:

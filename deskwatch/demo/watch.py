@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -165,7 +165,7 @@ def _figures(found: Mapping[str, Any]) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A firing alert as Alertmanager or the receiver knows it."""
+    """A firing alert, wherever it was seen."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -189,18 +189,27 @@ class Alert:
         return ", ".join(named)
 
 
-async def firing_alerts(service: Service, *, direct: bool) -> frozenset[Alert] | None:
-    """The alerts that fire now.
-
-    Args:
-        service: Alertmanager, or with `direct` the receiver, whose open episodes count.
-        direct: which of the two it is.
-    """
-    path = "/api/v1/episodes?status=firing&limit=500" if direct else "/api/v2/alerts?active=true&silenced=false&inhibited=false"
-    found = await service.json(path)
-    if not isinstance(found, list):
+async def prometheus_alerts(prometheus: Service) -> frozenset[Alert] | None:
+    """What Prometheus's rules say fires, pending alerts left out."""
+    found = await prometheus.json("/api/v1/alerts")
+    if not isinstance(found, dict):
         return None
-    labelled = [each["labels"] for each in found]
+    return _alerts(each["labels"] for each in found["data"]["alerts"] if each["state"] == "firing")
+
+
+async def alertmanager_alerts(alertmanager: Service) -> frozenset[Alert] | None:
+    """What Alertmanager takes to fire and notifies of, whoever told it."""
+    found = await alertmanager.json("/api/v2/alerts?active=true&silenced=false&inhibited=false")
+    return _alerts(each["labels"] for each in found) if isinstance(found, list) else None
+
+
+async def receiver_alerts(receiver: Service) -> frozenset[Alert] | None:
+    """The receiver's open episodes."""
+    found = await receiver.json("/api/v1/episodes?status=firing&limit=500")
+    return _alerts(each["labels"] for each in found) if isinstance(found, list) else None
+
+
+def _alerts(labelled: Iterable[Mapping[str, str]]) -> frozenset[Alert]:
     return frozenset(Alert(labels.get("alertname", ""), tuple(sorted(labels.items()))) for labels in labelled)
 
 

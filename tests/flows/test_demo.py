@@ -124,6 +124,7 @@ async def test_a_killed_demo_leaves_no_process_behind() -> None:
             demo.process.kill()
             await demo.process.wait()
             assert ends.all(15) == []
+        shutil.rmtree(demo.folder)
 
 
 @pytest.fixture
@@ -150,9 +151,7 @@ async def test_a_dead_process_ends_the_demo_with_its_last_words(usual_port: int)
         assert "source delivers" in said
         assert "Traceback" not in said
         assert demo.folder.exists(), "logs stay for the person who has to look"
-        for file in sorted(demo.folder.rglob("*"), reverse=True):
-            file.unlink() if file.is_file() else file.rmdir()
-        demo.folder.rmdir()
+        shutil.rmtree(demo.folder)
 
 
 async def test_a_prometheus_that_does_not_start_is_said_in_one_line(tmp_path: Path) -> None:

@@ -8,14 +8,25 @@ import json
 from pathlib import Path
 
 import httpx
-import pytest
 import respx
 
 from deskwatch.clock import SystemClock
-from deskwatch.demo.alerts import Alerts
+from deskwatch.demo.alerts import Alerts, Place
 from deskwatch.demo.commentary import Commentary
 from deskwatch.demo.faults import MOST_OF_A_KIND, Faults
-from deskwatch.demo.watch import Breach, Run, Service, Trade, finished_runs, parse_reading, trades_within
+from deskwatch.demo.watch import (
+    Alert,
+    Breach,
+    Run,
+    Service,
+    Trade,
+    alertmanager_alerts,
+    finished_runs,
+    parse_reading,
+    prometheus_alerts,
+    receiver_alerts,
+    trades_within,
+)
 
 PAGE = """
 # TYPE desk_data_timestamp_seconds gauge
@@ -86,29 +97,49 @@ async def test_runs_and_what_if_are_read() -> None:
     await service.close()
 
 
+BREACH = {"alertname": "RiskLimitViolation", "severity": "critical", "portfolio": "carry", "limit": "concentration"}
+WATCHDOG = {"alertname": "Watchdog", "severity": "none"}
+
+
 @respx.mock
-@pytest.mark.parametrize("direct", [False, True])
-async def test_alerts_are_told_once_when_they_begin_and_once_when_they_end(direct: bool) -> None:
-    """At Alertmanager or as the receiver's episodes; the watchdog is nobody's business; a silent source ends nothing."""
+async def test_firing_alerts_are_read_from_every_place() -> None:
+    """Prometheus's own form, Alertmanager's and the receiver's; pending is not firing; silence is not \"nothing fires\"."""
+    service = Service(ADDRESS)
+    rules = [{"labels": BREACH, "state": "firing"}, {"labels": WATCHDOG, "state": "pending"}]
+    answers = {"v1/alerts": {"data": {"alerts": rules}}, "v2/alerts": [{"labels": BREACH}], "v1/episodes": [{"labels": BREACH}]}
+    asks = {"v1/alerts": prometheus_alerts, "v2/alerts": alertmanager_alerts, "v1/episodes": receiver_alerts}
+    for path, ask in asks.items():
+        route = respx.get(url__startswith=f"{URL}/api/{path}").mock(return_value=httpx.Response(200, json=answers[path]))
+        assert await ask(service) == frozenset({Alert("RiskLimitViolation", tuple(sorted(BREACH.items())))})
+        route.mock(return_value=httpx.Response(500))
+        assert await ask(service) is None
+    await service.close()
+
+
+async def test_an_alert_is_told_where_it_begins_and_where_it_finally_ends() -> None:
+    """Once at each place; its end at the last only; the watchdog is nobody's business; a place that is silent ends nothing."""
     said = io.StringIO()
     alerts = Alerts(Commentary(said, lambda: 0.0, []), SystemClock())
     await alerts.look()
-    service = Service(ADDRESS)
-    alerts.ask(service, direct=direct)
-    breach = {"alertname": "RiskLimitViolation", "severity": "critical", "portfolio": "carry", "limit": "concentration"}
-    firing = [{"labels": breach}, {"labels": {"alertname": "Watchdog", "severity": "none"}}]
-    route = respx.get(url__regex=f"{URL}/api/v[12]/(alerts|episodes).*")
-    for answer in (httpx.Response(200, json=firing), httpx.Response(200, json=firing), httpx.Response(500)):
-        route.mock(return_value=answer)
+    breach, watchdog = (Alert(each["alertname"], tuple(sorted(each.items()))) for each in (BREACH, WATCHDOG))
+    both: frozenset[Alert] | None = frozenset({breach, watchdog})
+    seen: dict[str, frozenset[Alert] | None] = {}
+
+    def place(name: str) -> Place:
+        async def ask() -> frozenset[Alert] | None:
+            return seen[name]
+
+        return Place(name, ask)
+
+    alerts.follow(place("Prometheus"), place("Alertmanager"))
+    for first, second in ((both, frozenset()), (both, both), (None, None), (frozenset(), both), (frozenset(), frozenset())):
+        seen |= {"Prometheus": first, "Alertmanager": second}
         await alerts.look()
-        assert alerts.fires({("carry", "concentration")})
-    route.mock(return_value=httpx.Response(200, json=[]))
-    await alerts.look()
-    assert not alerts.fires({("carry", "concentration")})
-    lines = said.getvalue().splitlines()
-    assert [line.split()[1] for line in lines] == ["ALERT", "RESOLVED"]
-    assert "Watchdog" not in said.getvalue()
-    await service.close()
+        assert alerts.fires({("carry", "concentration")}) == (second is None or breach in second)
+        alerts.follow(place("Prometheus"), place("Alertmanager"))
+    lines = [line.split() for line in said.getvalue().splitlines()]
+    told = [(line[1], line[-1]) for line in lines]
+    assert told == [("ALERT", "Prometheus"), ("ALERT", "Alertmanager"), ("RESOLVED", "Alertmanager")]
 
 
 def test_errors_of_our_processes_are_shown_a_few_times(tmp_path: Path) -> None:
