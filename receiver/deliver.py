@@ -38,6 +38,8 @@ BACKOFF_LIMIT_SECONDS = 900.0
 STORE_RETRY_SECONDS = 1.0
 GRACE_SECONDS = 1.5
 """What is under way may take so long to end when the process is told to stop."""
+SLOW_LOOK_SECONDS = 0.02
+REST_RATIO = 3.0
 POLL_SECONDS = 30.0
 """Longest time without a look at the store: nothing depends on it but a clock that was set back."""
 
@@ -98,11 +100,16 @@ class ChannelTask:
         if free <= 0:
             return POLL_SECONDS  # the end of an attempt wakes us
         underway = list(self._underway)
+        began = self._tools.clock.monotonic()
         due, later = await self._tools.store.read(self._look(now, free, underway))
+        took = self._tools.clock.monotonic() - began
         for delivery in due:
             task = asyncio.create_task(self._attempt(delivery), name=f"deliver-{self.name}-{delivery.delivery_id}")
             self._underway[delivery.delivery_id] = task
             task.add_done_callback(partial(self._ended, delivery.delivery_id))
+        if took > SLOW_LOOK_SECONDS:
+            # A long backlog behind a channel that is down: looking through it for every new delivery would help nobody.
+            await self._tools.clock.sleep(REST_RATIO * took)
         if later is None:
             return POLL_SECONDS
         return min(POLL_SECONDS, max(0.0, (later - now).total_seconds()))
@@ -181,7 +188,7 @@ class ChannelTask:
 
     async def _bury(self, delivery: Delivery, failure: Failure) -> None:
         now = self._tools.clock.now()
-        notice = gave_up(self._tools.planner, delivery.message, self.name, failure.error)
+        notice = gave_up(self._tools.planner, delivery, failure.error)
 
         def work() -> Work[None]:
             yield from deliveries.bury(delivery, failure, now)

@@ -68,8 +68,9 @@ def plan(planned: Sequence[Planned], correlation_id: str, at: datetime) -> Work[
 def due(channel: str, now: datetime, limit: int, underway: Collection[int]) -> Work[list[Delivery]]:
     """The most urgent deliveries of the channel whose turn and time have come, `underway` ones left out."""
     marks = ", ".join("?" * len(underway))
+    # The + keeps SQLite from finding rows by time and sorting them all: in order of urgency it can stop at the limit.
     rows = yield Statement(
-        f"""SELECT * FROM deliveries AS d WHERE channel = ? AND state = 'pending' AND next_attempt_at_us <= ?
+        f"""SELECT * FROM deliveries AS d WHERE channel = ? AND state = 'pending' AND +next_attempt_at_us <= ?
             AND delivery_id NOT IN ({marks}) AND NOT EXISTS (
                 SELECT 1 FROM deliveries AS earlier WHERE earlier.channel = d.channel
                 AND earlier.dedup_key = d.dedup_key AND earlier.state = 'pending' AND earlier.delivery_id < d.delivery_id)
@@ -82,12 +83,11 @@ def due(channel: str, now: datetime, limit: int, underway: Collection[int]) -> W
 def next_due(channel: str, now: datetime) -> Work[datetime | None]:
     """When the next pending delivery of the channel that waits for its time may be attempted."""
     rows = yield Statement(
-        """SELECT min(next_attempt_at_us) AS at_us FROM deliveries
-           WHERE channel = ? AND state = 'pending' AND next_attempt_at_us > ?""",
+        """SELECT next_attempt_at_us FROM deliveries WHERE channel = ? AND state = 'pending' AND next_attempt_at_us > ?
+           ORDER BY next_attempt_at_us LIMIT 1""",
         (channel, to_microseconds(now)),
     )
-    at = rows[0]["at_us"]
-    return None if at is None else from_microseconds(at)
+    return from_microseconds(rows[0]["next_attempt_at_us"]) if rows else None
 
 
 def begin(delivery: Delivery, at: datetime) -> Work[int | None]:

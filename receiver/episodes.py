@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -258,13 +258,11 @@ def get(episode_id: str) -> Work[Episode | None]:
 
 def recent(status: str, limit: int, offset: int) -> Work[list[Episode]]:
     """Episodes for people: open ones first, then the newest. `status`: firing, resolved or empty for both."""
-    condition = {"firing": "WHERE resolved_at_us IS NULL", "resolved": "WHERE resolved_at_us IS NOT NULL"}.get(status, "")
-    rows: Iterator[Row] = iter(
-        (
-            yield Statement(
-                f"SELECT * FROM episodes {condition} ORDER BY resolved_at_us IS NOT NULL, opened_at_us DESC LIMIT ? OFFSET ?",  # noqa: S608
-                (limit, offset),
-            )
+    wanted = {"firing": ("NULL",), "resolved": ("NOT NULL",)}.get(status, ("NULL", "NOT NULL"))
+    rows: list[Row] = []
+    for condition in wanted:
+        rows += yield Statement(
+            f"SELECT * FROM episodes WHERE resolved_at_us IS {condition} ORDER BY opened_at_us DESC LIMIT ?",  # noqa: S608
+            (offset + limit,),
         )
-    )
-    return [from_row(row) for row in rows]
+    return [from_row(row) for row in rows[offset : offset + limit]]

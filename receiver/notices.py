@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 
 from deskwatch.store import Work
 from receiver import deliveries, journal
-from receiver.deliveries import Planned
+from receiver.deliveries import Delivery, Planned
 from receiver.journal import Arrival, Entry
-from receiver.message import Message
 from receiver.plan import Planner
 
 EXCERPT_CHARACTERS = 1500
@@ -37,14 +36,14 @@ def failed_processing(planner: Planner, entry: Entry, error: Exception) -> Plann
     return planner.notice(text, f"notice-failed-{entry.entry_id}")
 
 
-def gave_up(planner: Planner, message: Message, channel: str, error: str) -> Planned | None:
+def gave_up(planner: Planner, delivery: Delivery, error: str) -> Planned | None:
     """A delivery that became a dead letter; nothing where the fallback channel itself, or a notice, is what failed."""
+    message, channel = delivery.message, delivery.channel
     if message.kind == "notice":
         return None
-    text = (
-        f"Channel {channel} did not take: {message.title}\n{error}\nSend it again with POST /api/v1/dead-letters/<id>/replay."
-    )
-    return planner.notice(text, f"notice-dead-{channel}-{message.dedup_key}", at_fault=channel)
+    how = f"Send it again with POST /api/v1/dead-letters/{delivery.delivery_id}/replay."
+    text = f"Channel {channel} did not take: {message.title}\n{error}\n{how}"
+    return planner.notice(text, f"notice-dead-{delivery.delivery_id}", at_fault=channel)
 
 
 def keep(arrival: Arrival, notice: Planned | None, now: datetime) -> Work[tuple[int, bool]]:

@@ -50,6 +50,7 @@ MIGRATIONS = (
             "CREATE UNIQUE INDEX episodes_open ON episodes (identity) WHERE resolved_at_us IS NULL",
             "CREATE INDEX episodes_identity ON episodes (identity, starts_at_us)",
             "CREATE INDEX episodes_opened ON episodes (opened_at_us)",
+            "CREATE INDEX episodes_open_since ON episodes (opened_at_us) WHERE resolved_at_us IS NULL",
             "CREATE INDEX episodes_no_data ON episodes (rule_without_data) WHERE rule_without_data <> ''",
             # A firing that may be a late copy from before the resolve: it opens an episode unless it is resolved meanwhile.
             """CREATE TABLE held_firings (
@@ -65,7 +66,6 @@ MIGRATIONS = (
                 priority TEXT NOT NULL,
                 urgency INTEGER NOT NULL,
                 title TEXT NOT NULL,
-                message BLOB NOT NULL,
                 correlation_id TEXT NOT NULL,
                 state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
                 attempts INTEGER NOT NULL DEFAULT 0,
@@ -76,10 +76,13 @@ MIGRATIONS = (
                 finished_at_us INTEGER,
                 reference TEXT NOT NULL DEFAULT '',
                 reason TEXT NOT NULL DEFAULT '',
-                error TEXT NOT NULL DEFAULT ''
+                error TEXT NOT NULL DEFAULT '',
+                message BLOB NOT NULL  -- last: the columns before it are read without it
             )""",
             "CREATE INDEX deliveries_order ON deliveries (channel, dedup_key, delivery_id) WHERE state = 'pending'",
-            "CREATE INDEX deliveries_due ON deliveries (channel, urgency, delivery_id) WHERE state = 'pending'",
+            """CREATE INDEX deliveries_due ON deliveries (channel, urgency, delivery_id, next_attempt_at_us)
+               WHERE state = 'pending'""",
+            "CREATE INDEX deliveries_later ON deliveries (channel, next_attempt_at_us) WHERE state = 'pending'",
             "CREATE INDEX deliveries_dead ON deliveries (channel) WHERE state = 'dead'",
             "CREATE INDEX deliveries_notices ON deliveries (created_at_us) WHERE kind = 'notice'",
             """CREATE TABLE runs (
@@ -98,7 +101,7 @@ MIGRATIONS = (
                 finished_at_us INTEGER
             )""",
             "CREATE UNIQUE INDEX runs_once ON runs (episode_id, hook, occasion)",
-            "CREATE INDEX runs_waiting ON runs (state) WHERE state IN ('awaiting_approval', 'queued', 'started', 'unresolved')",
+            "CREATE INDEX runs_state ON runs (state, run_id)",
             "CREATE INDEX runs_history ON runs (hook, started_at_us)",
             # Append-only: what was about to be done and what came of it.
             """CREATE TABLE ledger (

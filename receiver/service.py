@@ -230,7 +230,7 @@ def _policies(config: ReceiverConfig) -> tuple[Policy, ...]:
     return tuple(found)
 
 
-@click.command()
+@click.command("receiver")
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The desk's configuration file.")
 def command(path: Path) -> None:
     """Receive notifications, enrich them, deliver them, propose remediations."""

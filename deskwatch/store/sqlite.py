@@ -10,7 +10,6 @@ before 3.51.3 can corrupt a WAL that two connections write and checkpoint.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import queue
 import sqlite3
@@ -23,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deskwatch.errors import ConfigError, Fault, StoreUnavailable
+from deskwatch.errors import StoreUnavailable
 from deskwatch.failpoint import failpoint
 from deskwatch.logs import get_logger
+from deskwatch.store.sqlite_file import check, connect, damaged, migrate, take_lock
 from deskwatch.store.store import Migration, Row, Statement, Work
 
 T = TypeVar("T")
@@ -106,17 +106,17 @@ class SqliteStore:
 
     @classmethod
     def _open(cls, path: Path, migrations: Sequence[Migration]) -> SqliteStore:
-        store = cls(path, _take_lock(path))
+        store = cls(path, take_lock(path))
         try:
-            with closing(_connect(path)) as connection:
-                _check(connection, path)
-                _migrate(connection, path, migrations)
+            with closing(connect(path)) as connection:
+                check(connection, path)
+                migrate(connection, path, migrations)
         except sqlite3.OperationalError as error:
             os.close(store._lock)
             raise StoreUnavailable(f"the store {path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             os.close(store._lock)
-            raise StoreUnavailable(_damaged(path, str(error))) from error
+            raise StoreUnavailable(damaged(path, str(error))) from error
         except BaseException:
             os.close(store._lock)
             raise
@@ -182,7 +182,7 @@ class SqliteStore:
     def _write_loop(self) -> None:
         batch: list[_Task] = []
         try:
-            connection = _connect(self._path)
+            connection = connect(self._path)
             ended = False
             while not ended:
                 if len(batch) >= BUSY_BATCH:
@@ -303,55 +303,3 @@ def _settle(finished: Sequence[_Finished]) -> None:
 
 def _fail(batch: Sequence[_Task], error: BaseException) -> None:
     _tell([_Finished(task, error=StoreUnavailable(f"the store did not commit: {error}")) for task in batch])
-
-
-def _take_lock(path: Path) -> int:
-    """One process per file: an advisory lock beside it, released by the kernel when the process ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError([Fault("state_folder", f"cannot write to {path.parent}: {error.strerror}")]) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        message = f"{path} is in use by another deskwatch process: stop it, or give this one another state_folder"
-        raise ConfigError([Fault("state_folder", message)]) from None
-    return handle
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    path.chmod(0o600)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-    return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        verdict = str(error)
-    if verdict != "ok":
-        raise StoreUnavailable(_damaged(path, verdict))
-
-
-def _damaged(path: Path, verdict: str) -> str:
-    return f"the store {path} is damaged ({verdict}): move it aside, keep it for recovery, and start again"
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
-    at = connection.execute("PRAGMA user_version").fetchone()[0]
-    if at > len(migrations):
-        raise StoreUnavailable(
-            f"the store {path} has schema {at}, this program knows {len(migrations)}: install a newer deskwatch"
-        )
-    for migration in migrations[at:]:
-        connection.execute("BEGIN IMMEDIATE")
-        for sql in migration.statements:
-            connection.execute(sql)
-        connection.execute(f"PRAGMA user_version = {int(migration.number)}")
-        connection.execute("COMMIT")

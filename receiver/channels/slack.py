@@ -144,27 +144,30 @@ def _sections(message: Message) -> Iterator[str]:
         mode = "Dry run, nothing was done" if message.run_mode == "dry_run" else "Live run"
         yield f"*{mode}* ({_escaped(message.run_outcome)}): {_fitted(message.text, SECTION_CHARACTERS // 2)}"
     else:
+        explained: set[str] = set()
         for episode in message.episodes:
-            yield _episode(episode)
+            # The same runbook for ten portfolios is said once.
+            yield _episode(episode, with_steps=episode.name not in explained)
+            explained.add(episode.name)
 
 
-def _episode(episode: EpisodeView) -> str:
+def _episode(episode: EpisodeView, *, with_steps: bool) -> str:
     firing = episode.status == "firing"
     mark = _MARK.get(episode.labels.get("severity", ""), ":white_circle:") if firing else ":white_check_mark:"
     lines = [f"{mark} *{_fitted(episode.summary, 300)}*"]
     if firing:
-        lines += _details(episode)
+        lines += _details(episode, with_steps=with_steps)
     labels = [f"{_fitted(name, 60)}={_fitted(value, 120)}" for name, value in sorted(episode.labels.items())[:_LABELS_SHOWN]]
     lines.append("_" + ", ".join(labels) + "_")
     return "\n".join(lines)
 
 
-def _details(episode: EpisodeView) -> Iterator[str]:
+def _details(episode: EpisodeView, *, with_steps: bool) -> Iterator[str]:
     description = episode.annotations.get("description", "")
     if description:
         yield _fitted(description, 600)
     known = episode.enrichment
-    for number, step in enumerate(known.steps, 1):
+    for number, step in enumerate(known.steps if with_steps else (), 1):
         yield f"{number}. {_fitted(step, 300)}"
     links = [*([Link("Runbook", known.runbook_url)] if known.runbook_url else []), *known.links]
     safe = [

@@ -1,4 +1,6 @@
-"""How many notifications a second the receiver acknowledges durably, and how long one takes: `python tests/bench/bench_webhook.py`.
+"""How many notifications a second the receiver acknowledges durably, and how long one takes.
+
+Run it with `python tests/bench/bench_webhook.py`.
 
 Server and load generator are processes of their own on the same machine. Three servers take the same load: the whole receiver
 (journal, worker, deliveries), the receiver's handler on the store without a worker, and as a control the same handler

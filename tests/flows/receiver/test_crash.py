@@ -100,6 +100,7 @@ async def load(crashing: Crashing, numbers: Iterator[int], stop: asyncio.Event) 
                 await asyncio.sleep(0.01)
                 continue
             crashing.acknowledged.append(crashing.labels(number))
+            await asyncio.sleep(0.01)
             if number % 3 == 0:
                 await crashing.post(session, number, ended=True)
 

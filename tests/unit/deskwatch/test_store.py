@@ -95,14 +95,14 @@ async def test_values_never_become_sql(store: SqliteStore) -> None:
 async def test_works_that_wait_share_one_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty writes that queue behind a busy writer are one transaction."""
     commits: list[str] = []
-    connect = implementation._connect
+    connect = implementation.connect
 
     def traced(file: Path) -> sqlite3.Connection:
         connection = connect(file)
         connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
         return connection
 
-    monkeypatch.setattr(implementation, "_connect", traced)
+    monkeypatch.setattr(implementation, "connect", traced)
     store = await SqliteStore.open(path, MIGRATIONS)
     await store.write(add("first"))
     commits.clear()

@@ -277,7 +277,10 @@ async def test_a_permanent_failure_is_a_dead_letter_at_once_and_lets_the_next_pa
         assert (row["state"], row["reason"], row["error"]) == ("dead", "not_found", "answered 404")
         (notice,) = await at.desk.messages("chat")
         assert notice.kind == "notice"
-        assert notice.text.startswith("Channel other did not take: [FIRING:1] VaRLimitExceeded carry\nanswered 404")
+        assert notice.text == (
+            "Channel other did not take: [FIRING:1] VaRLimitExceeded carry\nanswered 404\n"
+            "Send it again with POST /api/v1/dead-letters/1/replay."
+        )
         assert at.desk.metrics.deliveries.labels("other", "dead")._value.get() == 1
 
 

@@ -270,3 +270,13 @@ async def test_an_ill_dated_alert_does_no_harm(receiver: Desk) -> None:
     await receiver.notify(group(alert))
     await receiver.notify(group(alert | {"status": "resolved", "endsAt": rfc3339(at(9))}), seconds=10)
     assert len(await episodes(receiver)) == 1
+
+
+async def test_a_group_is_one_thread_in_the_chat_and_each_alert_its_own_incident(receiver: Desk) -> None:
+    """What is said about one alert group shares a key; another group has another; the pager's key is the identity."""
+    await receiver.notify(group(firing(portfolio="a")))
+    await receiver.notify(group(firing(portfolio="a"), firing(portfolio="b")), seconds=10)
+    await receiver.notify(group(firing(portfolio="c"), key="another group"), seconds=20)
+    keys = [message.dedup_key for message in await receiver.messages("chat")]
+    assert keys[0] == keys[1] != keys[2]
+    assert len({message.dedup_key for message in await receiver.messages("pager")}) == 3

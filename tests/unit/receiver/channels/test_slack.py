@@ -63,6 +63,14 @@ async def test_a_second_attempt_is_marked_with_the_id_of_the_delivery(slack: Sla
     assert "attempt 3, may be a duplicate (d-7)" in body["blocks"][-1]["elements"][0]["text"]
 
 
+async def test_a_runbooks_steps_are_said_once_for_ten_portfolios(slack: Slack) -> None:
+    """Each keeps its own links."""
+    body = await sent(slack, message("trigger", *(episode(number, labels={"portfolio": f"p{number}"}) for number in range(10))))
+    texts = [block["text"]["text"] for block in body["blocks"][1:-1]]
+    assert [text.count("1. Check the mark.") for text in texts] == [1] + [0] * 9
+    assert all("|Runbook>" in text for text in texts)
+
+
 HOSTILE = "<!channel> <@U123> <http://evil|click> &lt; *bold* `code` \x1b[31m \u202e"
 
 
