@@ -16,7 +16,7 @@ help:
 	@echo "make test    all tests; those that need real components say how to get them"
 	@echo "make stack   fetch Prometheus and Alertmanager into .stack (no root)"
 	@echo "make check   ruff, mypy, import direction, generated files up to date"
-	@echo "make bench   speed and memory beside peers       make soak   long crash runs"
+	@echo "make bench   speed and memory beside peers       make soak   1,000 kills of the receiver"
 	@echo "make lock    renew requirements/*.lock           make docs   renew generated parts of the docs"
 	@echo "make wheel   build dist/*.whl                    make clean  remove what was made here"
 
@@ -37,7 +37,7 @@ bench: $(VENV)/.dev
 	  echo; echo "== $$bench"; $(BIN)/python -m $$(echo $$bench | sed 's|/|.|g; s|\.py$$||') || exit 1; done
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m tests.soak.crash $(ARGS)
+	DESKWATCH_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -q -s tests/flows/receiver/test_crash.py -k kills $(ARGS)
 
 stack:
 	deploy/stack.sh .stack

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import httpx
@@ -101,6 +102,25 @@ def hook(
 
 
 @dataclass(frozen=True, slots=True)
+class ExporterAccess:
+    """How a run reaches the exporter.
+
+    Args:
+        base_url: its address.
+        read_token: its `web.read_token`; empty where it has none.
+        ca_file: PEM file of the authority that signed its certificate.
+        proxy: `http://host:port` of a forward proxy.
+        timeout_seconds: deadline of one question.
+    """
+
+    base_url: str
+    read_token: str = field(default="", repr=False)
+    ca_file: str | None = None
+    proxy: str | None = None
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One execution of a hook for one episode.
 
@@ -112,7 +132,7 @@ class Run:
         episode_id: the episode.
         labels: the alert's labels. Untrusted text.
         annotations: the alert's annotations. Untrusted text.
-        exporter_url: where `what_if` asks; empty when none is configured.
+        exporter: where `what_if` asks; None when none is configured.
     """
 
     hook: str
@@ -122,7 +142,7 @@ class Run:
     episode_id: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str] = field(default_factory=dict)
-    exporter_url: str = ""
+    exporter: ExporterAccess | None = None
 
     @property
     def live(self) -> bool:
@@ -136,9 +156,14 @@ class Run:
             Retryable: the exporter cannot be reached or is not ready.
             Permanent: it refused the question, or no exporter is configured.
         """
-        if not self.exporter_url:
+        if self.exporter is None:
             raise Permanent("no exporter is configured: set receiver.exporter.base_url", reason=Reason.REJECTED)
-        async with client(HttpConfig(), base_url=self.exporter_url) as exporter:
+        access = self.exporter
+        reached = HttpConfig(
+            timeout_seconds=access.timeout_seconds, ca_file=Path(access.ca_file) if access.ca_file else None, proxy=access.proxy
+        )
+        headers = {"Authorization": f"Bearer {access.read_token}"} if access.read_token else {}
+        async with client(reached, base_url=access.base_url, headers=headers) as exporter:
             try:
                 response = await exporter.post("/api/v1/what-if", json=question)
             except httpx.HTTPError as error:

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from deskwatch.config import AtLeastOne, CrossFault, FilePath, Secret, Settings
 from deskwatch.data import data_folder
 from deskwatch.errors import ConfigError
-from deskwatch.hook import Mode
-from deskwatch.http import HttpUrl
+from deskwatch.hook import ExporterAccess, Mode
+from deskwatch.http import HttpConfig, HttpUrl
 from deskwatch.plugins import OneOf
 from deskwatch.web import WebConfig
 from receiver.channel import CHANNELS, ChannelConfig
@@ -55,10 +55,22 @@ class HookConfig(Settings):
     """Over all identities; by default what the hook declares."""
 
 
-class ExporterAddress(Settings):
+class ExporterAddress(HttpConfig):
     """The exporter that hooks ask."""
 
     base_url: HttpUrl
+    read_token: Secret | None = None
+    """The exporter's `web.read_token`, where it has one."""
+
+    def access(self) -> ExporterAccess:
+        """What a run is handed: the one secret of the configuration a hook gets, because it asks with it."""
+        return ExporterAccess(
+            base_url=self.base_url,
+            read_token=self.read_token.get_secret_value() if self.read_token else "",
+            ca_file=str(self.ca_file) if self.ca_file else None,
+            proxy=self.proxy,
+            timeout_seconds=self.timeout_seconds,
+        )
 
 
 def _shipped_runbooks() -> Path:

@@ -15,7 +15,7 @@ import sys
 import msgspec
 
 from deskwatch.errors import ConfigError, Permanent, Retryable
-from deskwatch.hook import Mode, Run
+from deskwatch.hook import ExporterAccess, Mode, Run
 from receiver.hook_room import hook_function
 
 
@@ -29,7 +29,7 @@ class RunOrder(msgspec.Struct, frozen=True, kw_only=True):
     episode_id: str
     labels: dict[str, str]
     annotations: dict[str, str]
-    exporter_url: str
+    exporter: ExporterAccess | None = None
     timeout_seconds: float
 
 
@@ -60,7 +60,7 @@ async def _run(order: RunOrder) -> RunResult:
         episode_id=order.episode_id,
         labels=order.labels,
         annotations=order.annotations,
-        exporter_url=order.exporter_url,
+        exporter=order.exporter,
     )
     try:
         said = await hook_function(order.hook)(run)

@@ -14,6 +14,7 @@ from functools import partial
 from deskwatch.clock import Clock
 from deskwatch.errors import StoreUnavailable
 from deskwatch.failpoint import failpoint
+from deskwatch.hook import ExporterAccess
 from deskwatch.logs import correlated, get_logger
 from deskwatch.store import Store, Work
 from receiver import deliveries, runs
@@ -44,7 +45,7 @@ class Remediator:
         metrics: Metrics,
         clock: Clock,
         *,
-        exporter_url: str,
+        exporter: ExporterAccess | None,
         on_planned: Callable[[], None],
     ) -> None:
         self._store = store
@@ -52,7 +53,7 @@ class Remediator:
         self._guard = guard
         self._metrics = metrics
         self._clock = clock
-        self._exporter_url = exporter_url
+        self._exporter = exporter
         self._on_planned = on_planned
         self._woken = asyncio.Event()
         self._underway: dict[int, asyncio.Task[None]] = {}
@@ -143,7 +144,7 @@ class Remediator:
             episode_id=run.episode.episode_id,
             labels=run.episode.labels,
             annotations=run.episode.annotations,
-            exporter_url=self._exporter_url,
+            exporter=self._exporter,
             timeout_seconds=self._guard.timeout_seconds(run.hook),
         )
 

@@ -132,14 +132,13 @@ class Service:
             started.set_result(url)
 
     def _remediator(self, store: SqliteStore) -> Remediator:
-        exporter = self._config.exporter
         return Remediator(
             store,
             self.planner,
             self.guard,
             self.metrics,
             self._clock,
-            exporter_url=exporter.base_url if exporter else "",
+            exporter=self._config.exporter.access() if self._config.exporter else None,
             on_planned=self._wakers.planned,
         )
 

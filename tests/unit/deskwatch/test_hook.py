@@ -8,9 +8,10 @@ import respx
 
 from deskwatch import Run, hook
 from deskwatch.errors import Permanent, Retryable
-from deskwatch.hook import duration_seconds
+from deskwatch.hook import ExporterAccess, duration_seconds
 
-RUN = Run("reduce", "dry_run", "key", 1, "e1", {"portfolio": "carry"}, exporter_url="http://127.0.0.1:9877")
+ACCESS = ExporterAccess("http://127.0.0.1:9877", read_token="readme")
+RUN = Run("reduce", "dry_run", "key", 1, "e1", {"portfolio": "carry"}, exporter=ACCESS)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,8 @@ async def test_what_if_asks_the_exporter() -> None:
     route = respx.post("http://127.0.0.1:9877/api/v1/what-if").respond(json={"trades": []})
     assert await RUN.what_if(portfolio="carry", limit="leverage") == {"trades": []}
     assert route.calls.last.request.content == b'{"portfolio":"carry","limit":"leverage"}'
+    assert route.calls.last.request.headers["Authorization"] == "Bearer readme"
+    assert "readme" not in repr(RUN)
 
 
 @respx.mock

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deskwatch.errors import StoreUnavailable
+from deskwatch.hook import ExporterAccess
 from receiver import remediate, runs
 from receiver.guard import Guard, Policy
 from receiver.hook_process import RunOrder
@@ -66,7 +67,7 @@ async def clinic(
                 guard,
                 receiver.metrics,
                 receiver.clock,
-                exporter_url="http://exporter:9877",
+                exporter=ExporterAccess("http://exporter:9877"),
                 on_planned=receiver.planned.set,
             )
             made = Clinic(receiver, remediator, [], lambda: Ended("succeeded", "would sell 5 CHF"))
@@ -90,7 +91,7 @@ async def test_a_queued_run_is_executed_recorded_and_told(tmp_path: Path, monkey
         assert (order.hook, order.mode, order.fencing_token) == ("says", "dry_run", 1)
         assert order.idempotency_key == f"{order.episode_id}-says-firing"
         assert order.labels["portfolio"] == "carry"
-        assert order.exporter_url == "http://exporter:9877"
+        assert order.exporter == ExporterAccess("http://exporter:9877")
         assert await at.state() == [("succeeded", "would sell 5 CHF")]
         ledger = await at.desk.rows("SELECT event, outcome FROM ledger WHERE subject = 'run' ORDER BY sequence")
         assert [(row["event"], row["outcome"]) for row in ledger] == [("intent", ""), ("outcome", "succeeded")]

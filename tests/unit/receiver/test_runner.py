@@ -32,7 +32,6 @@ def order(hook: str, **more: Any) -> RunOrder:
         "episode_id": "1-identity",
         "labels": {"alertname": "VaRLimitExceeded", "severity": "critical", "hostile": "$(touch /tmp/x); `id`\n\0"},
         "annotations": {},
-        "exporter_url": "",
         "timeout_seconds": 10.0,
     }
     return RunOrder(**{**fields, **more})

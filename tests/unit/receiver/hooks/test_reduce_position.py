@@ -9,6 +9,7 @@ import respx
 
 from deskwatch import Run
 from deskwatch.errors import Permanent, Retryable
+from deskwatch.hook import ExporterAccess
 from receiver.hook_room import hook_spec
 from receiver.hooks.reduce_position import proposal, reduce_position
 from receiver.matchers import all_match, parse_matchers
@@ -23,7 +24,7 @@ LABELS = {
 
 def run(mode: Any = "dry_run", **more: Any) -> Run:
     """A run for the carry book."""
-    return Run("reduce_position", mode, "key", 1, "e1", LABELS, **{"exporter_url": "http://exporter:9877", **more})
+    return Run("reduce_position", mode, "key", 1, "e1", LABELS, **{"exporter": ExporterAccess("http://exporter:9877"), **more})
 
 
 def answer(*trades: tuple[str, str, float], before: float | None = 1.37, after: float | None = 0.998) -> dict[str, Any]:
