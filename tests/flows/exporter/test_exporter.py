@@ -195,7 +195,7 @@ async def test_the_page_in_every_form(tmp_path: Path) -> None:
     odd = "INSERT INTO positions VALUES ('carry', 'B\"R\\K <b>', '1', 'EUR', NULL)"
     price = "INSERT INTO prices VALUES ('B\"R\\K <b>', '100', 'EUR', '2015-01-14T10:00:00Z')"
     trading_database(tmp_path / "trading.db", odd, price).close()
-    content = configuration(cycle_seconds=3600)
+    content = configuration(cycle_seconds=30)
     async with running(tmp_path, content) as exporter:
         await exporter.until(has_value)
         plain = await exporter.get()
