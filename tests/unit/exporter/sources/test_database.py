@@ -7,7 +7,7 @@ import importlib.resources
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,21 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 Make = Callable[..., DatabaseSource]
 
 
+OPENED: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    """Close what a test opened: from Python 3.13 on a forgotten connection is a warning."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def database(path: Path, *statements: str, schema: str = SCHEMA) -> sqlite3.Connection:
     """A trading database with the canonical tables."""
     connection = sqlite3.connect(path, isolation_level=None)
+    OPENED.append(connection)
     connection.executescript(schema)
     for statement in statements:
         connection.execute(statement)
