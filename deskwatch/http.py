@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import AfterValidator, Field
 
-from deskwatch.config import FilePath, Settings
+from deskwatch.config import FilePath, Secret, Settings
 from deskwatch.errors import Permanent, Reason, Retryable
 
 MAX_WAIT_SECONDS = 24 * 3600.0
@@ -39,6 +39,14 @@ def checked_url(url: str) -> str:
         raise ValueError("must not carry a user or password: use the secret fields")
     return url.rstrip("/")
 
+
+def _checked_secret(value: Secret) -> Secret:
+    checked_url(value.get_secret_value())
+    return value
+
+
+SecretUrl = Annotated[Secret, AfterValidator(_checked_secret)]
+"""An http(s) address that is itself a secret, as an incoming webhook's is: never shown."""
 
 HttpUrl = Annotated[str, AfterValidator(checked_url)]
 """An http(s) address without credentials and without a trailing slash."""

@@ -33,6 +33,8 @@ Access = Literal["open", "read", "change", "own"]
 `own`: the handler authenticates the caller itself."""
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+LAST_RESORT_SECONDS = 4.8
+"""A signal ends a process of ours by then, even while a thread hangs."""
 CORRELATION_HEADER = "X-Correlation-Id"
 _CORRELATION_ID = web.RequestKey("correlation_id", str)
 

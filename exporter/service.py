@@ -17,7 +17,7 @@ from deskwatch import __version__
 from deskwatch.clock import SystemClock
 from deskwatch.config import load
 from deskwatch.logs import LogConfig, configure, get_logger
-from deskwatch.web import Server, application, change_token, until_stopped
+from deskwatch.web import LAST_RESORT_SECONDS, Server, application, change_token, until_stopped
 from exporter import health
 from exporter.analytic import load_analytics
 from exporter.api import Api
@@ -36,8 +36,6 @@ SWITCH_SECONDS = 0.001
 """Longest a computing thread keeps the interpreter from the event loop; Python's own default is five times as long."""
 
 SPARE_THREADS = 8
-LAST_RESORT_SECONDS = 4.8
-"""A signal ends the process by then, even while a thread hangs."""
 
 
 def stale_page_seconds(cycle_seconds: float) -> float:

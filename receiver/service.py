@@ -20,7 +20,7 @@ from deskwatch.config import load
 from deskwatch.errors import DeskwatchError
 from deskwatch.logs import LogConfig, configure, get_logger
 from deskwatch.store.sqlite import SqliteStore
-from deskwatch.web import Readiness, Route, Server, application, change_token, until_stopped
+from deskwatch.web import LAST_RESORT_SECONDS, Readiness, Route, Server, application, change_token, until_stopped
 from receiver import deliveries
 from receiver.api import Api
 from receiver.channel import CHANNELS, Channel
@@ -238,7 +238,7 @@ def command(path: Path) -> None:
     service = Service(loaded["receiver"], SystemClock())
     # The store's writing thread must not wait out the default 5 ms for its turn while the event loop is busy.
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(until_stopped(service.run))
+    asyncio.run(until_stopped(service.run, last_resort_seconds=LAST_RESORT_SECONDS))
 
 
 if __name__ == "__main__":

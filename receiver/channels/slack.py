@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import aiohttp
-from pydantic import field_validator
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 from slack_sdk.webhook.webhook_response import WebhookResponse
 
 from deskwatch.clock import Clock
-from deskwatch.config import FilePath, Secret
+from deskwatch.config import FilePath
 from deskwatch.errors import Reason, Retryable
-from deskwatch.http import checked_url, raise_for_status
+from deskwatch.http import SecretUrl, raise_for_status
 from receiver.addresses import web_address
 from receiver.channel import Channel, ChannelConfig
 from receiver.message import EpisodeView, Link, Message
@@ -45,16 +44,10 @@ class Config(ChannelConfig):
     name: str = "slack"
     concurrency: int = 1
     """Slack takes about one message a second for each webhook."""
-    url: Secret
+    url: SecretUrl
     """The webhook's address, `https://hooks.slack.com/services/...`: whoever has it can post."""
     ca_file: FilePath | None = None
     proxy: str | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _is_web_address(cls, value: Secret) -> Secret:
-        checked_url(value.get_secret_value())
-        return value
 
 
 class Slack(Channel[Config]):

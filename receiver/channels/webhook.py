@@ -12,11 +12,10 @@ import hmac
 from typing import Literal
 
 import httpx
-from pydantic import field_validator
 
 from deskwatch.clock import Clock
 from deskwatch.config import FilePath, Secret
-from deskwatch.http import HttpConfig, as_retryable, checked_url, client, raise_for_failure
+from deskwatch.http import HttpConfig, SecretUrl, as_retryable, client, raise_for_failure
 from receiver.channel import Channel, ChannelConfig
 from receiver.message import Message, encode
 
@@ -26,7 +25,7 @@ class Config(ChannelConfig):
 
     type: Literal["webhook"] = "webhook"
     name: str = "webhook"
-    url: Secret
+    url: SecretUrl
     """Where to post; a secret, because many services put one into the address."""
     token: Secret | None = None
     """Sent as `Authorization: Bearer`."""
@@ -34,12 +33,6 @@ class Config(ChannelConfig):
     """Key of the HMAC signature."""
     ca_file: FilePath | None = None
     proxy: str | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _is_web_address(cls, value: Secret) -> Secret:
-        checked_url(value.get_secret_value())
-        return value
 
 
 class Webhook(Channel[Config]):
