@@ -72,6 +72,24 @@ class RiskConfig(Settings):
         return self
 
 
+class CardinalityConfig(Settings):
+    """How many series one family may have on the page."""
+
+    series_per_family: int = Field(default=5_000, ge=1)
+    """Beyond it the largest values stay and the others are dropped and counted."""
+    families: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Families with a bound of their own, by name."""
+
+
+class ReloadConfig(Settings):
+    """When the configuration is read again without being asked (SIGHUP and `POST /-/reload` ask)."""
+
+    watch: bool = False
+    """Read it again when the file, or a file a secret stands in, has changed."""
+    watch_seconds: float = Field(default=5.0, gt=0)
+    """Time between two looks at the files."""
+
+
 class AlertmanagerConfig(HttpConfig):
     """The Alertmanager the second detector posts to."""
 
@@ -129,6 +147,10 @@ class ExporterConfig(Settings):
     limits: tuple[LimitConfig, ...] = ()
     sectors: dict[str, str] = Field(default_factory=dict)
     """Symbol to sector; wins over what a source says."""
+    pegs: dict[Currency, Currency] = Field(default_factory=dict)
+    """Currencies taken to be worth one unit of another, e.g. `USDT: USD`. Nothing is pegged unless it stands here."""
+    cardinality: CardinalityConfig = CardinalityConfig()
+    reload: ReloadConfig = ReloadConfig()
     risk: RiskConfig = RiskConfig()
     detector: DetectorConfig = DetectorConfig()
 

@@ -19,7 +19,7 @@ from exporter.book import Book, Holdings, Trade, Valuation, build_book
 from exporter.config import ExporterConfig, PortfolioConfig
 from exporter.market import Market, align, newest
 from exporter.reading import Gap
-from exporter.snapshot import Account, Fill, Kind, Position, Rejected, Snapshot
+from exporter.snapshot import Account, Fill, History, Kind, Position, Rejected, Snapshot
 
 PRICING: frozenset[Kind] = frozenset({"histories", "prices", "instruments"})
 """The kinds of records a market is made of."""
@@ -35,6 +35,9 @@ class Feed:
         provides: the kinds of records it delivers.
         snapshot: the last good one, None before the first.
         stale: whether that is older than the source's `stale_after_seconds`.
+        kept: daily bars the exporter has kept of it, from earlier fetches and earlier processes; None where it keeps none
+            and the snapshot's own count.
+        kept_stale: whether the newest of those is too old.
     """
 
     source: str
@@ -42,6 +45,8 @@ class Feed:
     provides: frozenset[Kind]
     snapshot: Snapshot | None
     stale: bool
+    kept: tuple[History, ...] | None = None
+    kept_stale: bool = False
 
 
 @dataclass(frozen=True)

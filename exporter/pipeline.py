@@ -100,8 +100,10 @@ def catalogue() -> list[Mapping[str, Any]]:
     """Every family of the exporter, for `deskwatch metrics`."""
     from exporter.poller import METRICS as POLLER_METRICS
     from exporter.service import METRICS as SERVICE_METRICS
+    from exporter.source import SOURCES
 
+    delivered = [family for name in SOURCES.modules for family in SOURCES.plugin(name).metrics]
     return [
         {"name": family.name, "type": family.type, "labels": list(family.labels), "help": family.help}
-        for family in (*families(load_analytics()), *POLLER_METRICS, *SERVICE_METRICS)
+        for family in (*families(load_analytics()), *delivered, *POLLER_METRICS, *SERVICE_METRICS)
     ]

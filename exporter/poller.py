@@ -22,7 +22,7 @@ from deskwatch.logs import correlated, get_logger
 from exporter.desk import Feed
 from exporter.reading import Family, Sample
 from exporter.snapshot import Snapshot
-from exporter.source import Source, SourceConfig
+from exporter.source import Kept, Source, SourceConfig
 
 UP = Family("desk_source_up", "Whether the last fetch of the source succeeded, 0 or 1", ("source", "kind"))
 LAST_SUCCESS = Family(
@@ -200,7 +200,7 @@ class Poller:
 
     async def _within_deadline(self, tracked: Tracked) -> Snapshot:
         """The snapshot, or Retryable with reason `timeout`."""
-        fetching = asyncio.ensure_future(tracked.source.fetch())
+        fetching = asyncio.ensure_future(tracked.source.fetch(Kept(tracked.succeeded_at)))
         deadline = asyncio.ensure_future(self._clock.sleep(tracked.config.timeout_seconds))
         try:
             await asyncio.wait({fetching, deadline}, return_when=asyncio.FIRST_COMPLETED)

@@ -21,9 +21,9 @@ from sqlalchemy.sql.elements import TextClause
 from deskwatch.clock import Clock
 from deskwatch.config import CrossFault, Secret, Settings
 from deskwatch.errors import Permanent, Reason, Retryable
+from exporter.cells import Unreadable, moment
 from exporter.snapshot import Kind, Snapshot
-from exporter.source import Source, SourceConfig
-from exporter.sql.cells import Unreadable, moment
+from exporter.source import Kept, Source, SourceConfig
 from exporter.sql.readonly import ReadOnlyDatabase, parse_url
 from exporter.sql.rows import Records, read_rows
 from exporter.sql.tables import TABLES
@@ -127,7 +127,7 @@ class DatabaseSource(Source[Config]):
             return frozenset(TABLES)
         return self._tables | frozenset(self.config.queries.given)
 
-    async def fetch(self) -> Snapshot:
+    async def fetch(self, kept: Kept) -> Snapshot:
         """Read every kind in one transaction.
 
         Raises:

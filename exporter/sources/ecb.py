@@ -28,7 +28,7 @@ from deskwatch.clock import Clock
 from deskwatch.config import CrossFault, FilePath
 from deskwatch.errors import Permanent, Reason, Retryable
 from exporter.snapshot import History, Kind, Snapshot
-from exporter.source import Source, SourceConfig
+from exporter.source import Kept, Source, SourceConfig
 
 FIXING = time(14, 15, tzinfo=UTC)
 """Market time given to a day's rates. The central banks agree them at 14:10 Central European Time and publish around 16:00,
@@ -106,7 +106,7 @@ class EcbSource(Source[Config]):
         """Price histories."""
         return frozenset({"histories"})
 
-    async def fetch(self) -> Snapshot:
+    async def fetch(self, kept: Kept) -> Snapshot:
         """Read the file, where it changed, and cut it to the window.
 
         Raises:

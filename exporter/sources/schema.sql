@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS orders (
   side            VARCHAR(4)  NOT NULL,          -- BUY or SELL
   quantity        VARCHAR(40) NOT NULL,          -- > 0
   filled_quantity VARCHAR(40) NOT NULL,          -- >= 0
-  status          VARCHAR(32) NOT NULL,          -- as the venue reports it
+  status          VARCHAR(32) NOT NULL,          -- new, partially_filled, filled, canceled, rejected, expired, or a venue's word for it
   submitted_at    VARCHAR(40) NOT NULL,
   venue           VARCHAR(64),                   -- optional, as are the rest
   signal_id       VARCHAR(64),

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deskwatch.errors import Permanent, Reason
+from exporter.cells import Unreadable
 from exporter.snapshot import Kind, Rejected, Sample, StrategyReturns
-from exporter.sql.cells import Unreadable
 from exporter.sql.tables import REJECT, TABLES, Return, Table
 
 

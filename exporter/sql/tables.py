@@ -11,8 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, get_args
 
+from exporter.cells import Reader, moment, not_negative, number, one_of, order_status, positive, ratio, text
 from exporter.snapshot import Account, Fill, Instrument, InstrumentTerms, Kind, Order, Position, Price, Sample, Signal
-from exporter.sql.cells import Reader, moment, not_negative, number, one_of, positive, ratio, text
 
 REJECT = object()
 """Stands for an unreadable value that costs its row."""
@@ -119,7 +119,7 @@ TABLES: Mapping[Kind, Table] = {
             "side": _SIDE,
             "quantity": Column(positive),
             "filled_quantity": Column(not_negative),
-            "status": _NAME,
+            "status": Column(order_status),
             "submitted_at": Column(moment),
             "venue": _QUIET,
             "signal_id": _QUIET,

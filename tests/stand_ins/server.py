@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ WAIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer. `hang` keeps the connection open and never answers; `drop` closes it."""
+    """What to answer. `hang` never answers, `drop` closes the connection, `cut` promises more than it sends."""
 
     status: int
     body: str = ""
@@ -31,6 +31,8 @@ class Answer:
     content_type: str = "text/plain"
     hang: bool = False
     drop: bool = False
+    cut: bool = False
+    delay_seconds: float = 0.0
 
 
 HANG = Answer(0, hang=True)
@@ -48,6 +50,9 @@ class Received:
     body: bytes
     at: float
     """Monotonic seconds."""
+    method: str = "POST"
+    query: Mapping[str, str] = field(default_factory=dict)
+    raw_query: str = ""
 
     @property
     def json(self) -> Any:
@@ -120,7 +125,15 @@ class StandIn:
             body = await request.read()
         except ConnectionError:
             return web.Response()  # the caller ended in the middle: as if it had not called
-        received = Received(request.path, dict(request.headers), body, time.monotonic())
+        received = Received(
+            request.path,
+            dict(request.headers),
+            body,
+            time.monotonic(),
+            request.method,
+            dict(request.query),
+            request.rel_url.raw_query_string,
+        )
         answer = self._answer(received)
         async with self._arrived:
             self.requests.append(received)
@@ -131,6 +144,10 @@ class StandIn:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
+        if answer.delay_seconds:
+            await asyncio.sleep(answer.delay_seconds)
+        if answer.cut:
+            return await _cut_short(request, answer)
         return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type, headers=answer.headers)
 
     def _answer(self, received: Received) -> Answer:
@@ -142,3 +159,15 @@ class StandIn:
         if self._always is not None:
             return self._always
         return self.respond(received)
+
+
+async def _cut_short(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Half of the body, under headers that promise all of it, then the connection is closed."""
+    body = answer.body.encode()
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_type, response.content_length = answer.content_type, len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    assert request.transport is not None
+    request.transport.abort()
+    return response

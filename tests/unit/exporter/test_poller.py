@@ -17,7 +17,7 @@ from deskwatch.errors import Permanent, Reason, Retryable
 from exporter.poller import Poller
 from exporter.reading import Sample
 from exporter.snapshot import Kind, Rejected, Snapshot
-from exporter.source import Source, SourceConfig
+from exporter.source import Kept, Source, SourceConfig
 
 
 class Config(SourceConfig):
@@ -47,7 +47,7 @@ class MadeUp(Source[Config]):
         """Positions."""
         return frozenset({"positions"})
 
-    async def fetch(self) -> Snapshot:
+    async def fetch(self, kept: Kept) -> Snapshot:
         """Behave."""
         self.begun.append(self.clock.monotonic())
         self.running += 1

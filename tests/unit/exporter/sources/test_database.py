@@ -17,6 +17,7 @@ import pytest
 from deskwatch.clock import ManualClock, SystemClock
 from deskwatch.config import validate
 from deskwatch.errors import Permanent, Reason, Retryable
+from exporter.source import Kept
 from exporter.sources.database import Config, DatabaseSource
 
 SCHEMA = importlib.resources.files("exporter.sources").joinpath("schema.sql").read_text()
@@ -76,7 +77,7 @@ async def test_every_canonical_table_is_read(make: Make, tmp_path: Path) -> None
         "INSERT INTO accounts VALUES ('carry', 'EUR', '2000000', NULL)",
         "INSERT INTO strategy_returns VALUES ('trend', 'live', '2015-01-14', '0.01')",
     ).close()
-    snapshot = await make().fetch()
+    snapshot = await make().fetch(Kept())
     assert snapshot.positions[0].quantity == Decimal("-1000000.10")
     assert (snapshot.prices[0].price, snapshot.accounts[0].cash, snapshot.accounts[0].equity) == (
         Decimal("0.9728"),
@@ -101,7 +102,7 @@ async def test_only_existing_tables_are_read_and_provided(make: Make, tmp_path: 
     source = make()
     assert "accounts" in source.provides
     database(tmp_path / "trading.db", schema="CREATE TABLE positions (portfolio, symbol, quantity, currency)").close()
-    await source.fetch()
+    await source.fetch(Kept())
     assert source.provides == {"positions"}
 
 
@@ -109,9 +110,9 @@ async def test_a_table_that_appears_later_is_read(make: Make, tmp_path: Path) ->
     """No restart."""
     connection = database(tmp_path / "trading.db", schema="CREATE TABLE positions (portfolio, symbol, quantity, currency)")
     source = make()
-    await source.fetch()
+    await source.fetch(Kept())
     connection.execute("CREATE TABLE accounts (portfolio, currency, cash)")
-    await source.fetch()
+    await source.fetch(Kept())
     assert source.provides == {"positions", "accounts"}
 
 
@@ -119,10 +120,10 @@ async def test_a_table_that_vanished_is_an_error_not_an_empty_book(make: Make, t
     """Dropping `positions` must not look like a flat desk."""
     connection = database(tmp_path / "trading.db")
     source = make()
-    await source.fetch()
+    await source.fetch(Kept())
     connection.execute("DROP TABLE positions")
     with pytest.raises(Retryable, match="the table positions was there and is gone"):
-        await source.fetch()
+        await source.fetch(Kept())
     assert "positions" in source.provides
 
 
@@ -137,7 +138,7 @@ async def test_own_selects_replace_the_canonical_tables(make: Make, tmp_path: Pa
     columns = "book AS portfolio, ticker AS symbol, lots * 1000 AS quantity, ticker AS currency"
     query = f"SELECT {columns} FROM holdings WHERE '2099' > :since"  # noqa: S608
     source = make(queries={"positions": query})
-    snapshot = await source.fetch()
+    snapshot = await source.fetch(Kept())
     assert [(each.symbol, each.quantity) for each in snapshot.positions] == [("CHF", 2000)]
     assert [each.reason for each in snapshot.rejected] == ["missing"]
     assert source.provides == {"positions"}
@@ -149,35 +150,35 @@ async def test_tables_and_queries_together(make: Make, tmp_path: Path) -> None:
     database(tmp_path / "trading.db", "INSERT INTO accounts VALUES ('carry', 'EUR', '1', NULL)").close()
     source = make(tables=["accounts"], queries={"positions": "SELECT * FROM positions"})
     assert source.provides == {"accounts", "positions"}
-    assert len((await source.fetch()).accounts) == 1
+    assert len((await source.fetch(Kept())).accounts) == 1
 
 
 async def test_a_missing_file_is_read_as_soon_as_it_appears(make: Make, tmp_path: Path) -> None:
     """The trading system may start after the exporter; nothing is created in its place."""
     source = make()
     with pytest.raises(Retryable, match="the file does not exist; it is read as soon as it does") as caught:
-        await source.fetch()
+        await source.fetch(Kept())
     assert caught.value.reason is Reason.NOT_FOUND
     assert not (tmp_path / "trading.db").exists()
     database(tmp_path / "trading.db").close()
-    assert (await source.fetch()).positions == ()
+    assert (await source.fetch(Kept())).positions == ()
 
 
 async def test_an_empty_database_says_which_tables_it_wants(make: Make, tmp_path: Path) -> None:
     """A file without tables is not a desk without positions."""
     sqlite3.connect(tmp_path / "trading.db").execute("CREATE TABLE other (x)").connection.close()
     with pytest.raises(Retryable, match=r"none of the canonical tables is there: create those of exporter/sources/schema\.sql"):
-        await make().fetch()
+        await make().fetch(Kept())
 
 
 async def test_a_replaced_file_is_noticed(make: Make, tmp_path: Path) -> None:
     """A new file under the same name, as a nightly copy makes it."""
     database(tmp_path / "trading.db").close()
     source = make()
-    assert (await source.fetch()).accounts == ()
+    assert (await source.fetch(Kept())).accounts == ()
     database(tmp_path / "new.db", "INSERT INTO accounts VALUES ('carry', 'EUR', '1', NULL)").close()
     shutil.move(tmp_path / "new.db", tmp_path / "trading.db")
-    assert len((await source.fetch()).accounts) == 1
+    assert len((await source.fetch(Kept())).accounts) == 1
 
 
 async def test_a_locked_database_is_retryable(make: Make, tmp_path: Path) -> None:
@@ -186,10 +187,10 @@ async def test_a_locked_database_is_retryable(make: Make, tmp_path: Path) -> Non
     source = make(timeout_seconds=0.2)
     connection.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Retryable, match="database is locked") as caught:
-        await source.fetch()
+        await source.fetch(Kept())
     assert caught.value.reason is Reason.TIMEOUT
     connection.execute("ROLLBACK")
-    await source.fetch()
+    await source.fetch(Kept())
 
 
 async def test_the_database_cannot_be_written(make: Make, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ async def test_a_wrong_query_is_permanent_and_named(make: Make, tmp_path: Path) 
     """The key path and the database's own words."""
     database(tmp_path / "trading.db").close()
     with pytest.raises(Permanent, match=r"queries\.positions: .*trading\.db: no such column: qty") as caught:
-        await make(queries={"positions": "SELECT qty FROM positions"}).fetch()
+        await make(queries={"positions": "SELECT qty FROM positions"}).fetch(Kept())
     assert caught.value.reason is Reason.REJECTED
 
 
@@ -224,7 +225,7 @@ async def test_a_file_that_is_no_database_is_permanent(make: Make, tmp_path: Pat
     """Somebody's spreadsheet."""
     (tmp_path / "trading.db").write_bytes(b"symbol;quantity\n" * 100)
     with pytest.raises(Permanent, match="file is not a database"):
-        await make().fetch()
+        await make().fetch(Kept())
 
 
 async def test_too_many_rows_are_an_error(make: Make, tmp_path: Path) -> None:
@@ -233,9 +234,9 @@ async def test_too_many_rows_are_an_error(make: Make, tmp_path: Path) -> None:
         tmp_path / "trading.db",
         "INSERT INTO accounts VALUES ('a', 'EUR', 1, NULL), ('b', 'EUR', 1, NULL), ('c', 'EUR', 1, NULL)",
     ).close()
-    assert len((await make(maximum_rows=3).fetch()).accounts) == 3
+    assert len((await make(maximum_rows=3).fetch(Kept())).accounts) == 3
     with pytest.raises(Permanent, match="table accounts: more than 2 rows: narrow the query or raise maximum_rows"):
-        await make(maximum_rows=2).fetch()
+        await make(maximum_rows=2).fetch(Kept())
 
 
 async def test_text_that_is_not_utf8_costs_its_row_only(make: Make, tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ async def test_text_that_is_not_utf8_costs_its_row_only(make: Make, tmp_path: Pa
         tmp_path / "trading.db",
         "INSERT INTO positions VALUES (CAST(x'6d6ffb' AS TEXT), 'CHF', '1', 'CHF', NULL), ('carry', 'CHF', '1', 'CHF', NULL)",
     ).close()
-    snapshot = await make().fetch()
+    snapshot = await make().fetch(Kept())
     assert len(snapshot.positions) == 1
     assert snapshot.rejected[0].reason == "not_text"
 
@@ -253,14 +254,14 @@ async def test_an_endless_query_ends_by_its_own_deadline(make: Make, tmp_path: P
     """SQLite is interrupted in its thread: no cancellation reaches it there."""
     database(tmp_path / "trading.db").close()
     with pytest.raises(Retryable, match="interrupted") as caught:
-        await make(queries={"positions": ENDLESS}, timeout_seconds=0.2).fetch()
+        await make(queries={"positions": ENDLESS}, timeout_seconds=0.2).fetch(Kept())
     assert caught.value.reason is Reason.TIMEOUT
 
 
 async def test_a_cancelled_fetch_leaves_no_thread_working(make: Make, tmp_path: Path) -> None:
     """At shutdown the process does not wait for a query that runs for a minute."""
     database(tmp_path / "trading.db").close()
-    fetching = asyncio.ensure_future(make(queries={"positions": ENDLESS}, timeout_seconds=60).fetch())
+    fetching = asyncio.ensure_future(make(queries={"positions": ENDLESS}, timeout_seconds=60).fetch(Kept()))
     await asyncio.wait({fetching}, timeout=0.3)
     begun = time.monotonic()
     fetching.cancel()
@@ -276,7 +277,7 @@ async def test_old_fills_are_not_even_fetched(make: Make, tmp_path: Path, kind: 
     rows = [f"INSERT INTO fills VALUES ('e{i}', 'c', 'CHF', 'BUY', 1, 1, 'EUR', {at})" for i, at in enumerate([*times, "NULL"])]  # noqa: S608
     schema = "CREATE TABLE fills (execution_id, portfolio, symbol, side, quantity, price, currency, at)"
     database(tmp_path / "trading.db", *rows, schema=schema).close()
-    snapshot = await make().fetch()
+    snapshot = await make().fetch(Kept())
     assert [each.execution_id for each in snapshot.fills] == ["e0"]
     assert [each.record for each in snapshot.rejected] == ["fills[1].at=None"]
 
@@ -347,5 +348,5 @@ async def test_odd_file_names_are_opened(tmp_path: Path) -> None:
     config = validate(Config, {"type": "database", "name": "trades", "url": "sqlite:///trading.db"}, folder=odd)
     assert isinstance(config, Config)
     source = DatabaseSource(config, ManualClock())
-    assert (await source.fetch()).positions == ()
+    assert (await source.fetch(Kept())).positions == ()
     await source.close()

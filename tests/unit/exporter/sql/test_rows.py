@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deskwatch.errors import Permanent, Reason
+from exporter.cells import MAX_TEXT, Unreadable, moment, number, positive, text
 from exporter.snapshot import Kind
-from exporter.sql.cells import MAX_TEXT, Unreadable, moment, number, positive, text
 from exporter.sql.rows import Records, read_rows
 from exporter.sql.tables import TABLES
 

@@ -1,6 +1,6 @@
-"""Values of database cells as what the desk computes with: names, Decimals, aware times. Pure; refuses what it cannot read.
+"""Single values from outside, a database's cell or a venue's field, as what the desk computes with: names, Decimals, times.
 
-No type a database claims is trusted: a number may come as text, a time as epoch seconds.
+Pure; refuses what it cannot read. No type the outside claims is trusted: a number may come as text, a time as epoch seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
+
+from exporter.snapshot import OrderStatus
 
 MAX_TEXT = 200
 """Longer names become label values nobody wants."""
@@ -96,6 +98,32 @@ def _moment(value: Any) -> datetime:
     else:
         raise ValueError("neither text, number nor time")  # noqa: TRY004 - a value of the database, not of a caller
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def epoch_milliseconds(value: Any) -> datetime:
+    """An aware UTC time from milliseconds since 1970."""
+    return moment(number(value) / 1000)
+
+
+_STATUS_WORDS: dict[OrderStatus, str] = {
+    "NEW": "new open accepted pending_new accepted_for_bidding calculated held pending_replace pending_cancel submitted"
+    " presubmitted pendingsubmit pending_submit pendingcancel inactive stopped suspended live working acknowledged done_for_day"
+    " replaced",
+    "PARTIALLY_FILLED": "partially_filled partiallyfilled partial partial_fill",
+    "FILLED": "filled fill closed done executed completed",
+    "CANCELED": "canceled cancelled apicancelled",
+    "REJECTED": "rejected failed",
+    "EXPIRED": "expired expired_in_match",
+}
+_ORDER_STATUSES = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
+
+
+def order_status(value: Any) -> OrderStatus:
+    """The desk's word for what a venue or an operator's table calls an order's status."""
+    found = _ORDER_STATUSES.get(text(value).lower().replace(" ", "_").replace("-", "_"))
+    if found is None:
+        raise Unreadable("unknown_status")
+    return found
 
 
 def one_of(*choices: str) -> Reader:
