@@ -261,6 +261,8 @@ def _worth(position: Position, market: Market, base: str) -> float | Gap:
 
 
 def _missing(symbols: Sequence[str], units: Sequence[float | None], market: Market, cash: Collection[str]) -> Gap:
+    if market.awaited:
+        return Gap.INPUT_MISSING
     unpriced = [symbol for symbol, unit in zip(symbols, units, strict=True) if unit is None]
     known = all(market.mark(symbol) is not None or symbol in cash for symbol in unpriced)
     return Gap.RATE_MISSING if known else Gap.PRICE_MISSING

@@ -38,6 +38,7 @@ class Feed:
         kept: daily bars the exporter has kept of it, from earlier fetches and earlier processes; None where it keeps none
             and the snapshot's own count.
         kept_stale: whether the newest of those is too old.
+        before: the symbols it told of when an earlier process last heard of it; None where none ever has.
     """
 
     source: str
@@ -47,6 +48,26 @@ class Feed:
     stale: bool
     kept: tuple[History, ...] | None = None
     kept_stale: bool = False
+    before: frozenset[str] | None = None
+
+    @property
+    def histories(self) -> tuple[History, ...]:
+        """Its daily bars: what is kept where the exporter keeps them, else what it last delivered."""
+        if self.kept is not None:
+            return self.kept
+        return self.snapshot.histories if self.snapshot else ()
+
+    @property
+    def histories_stale(self) -> bool:
+        """Whether those are too old to be used."""
+        return self.stale if self.kept is None else self.kept_stale
+
+    @property
+    def gap(self) -> Gap | None:
+        """Why its records cannot be used, None where they can. One heard before this process started is not new, but late."""
+        if self.snapshot is None:
+            return Gap.INPUT_MISSING if self.before is None else Gap.INPUT_STALE
+        return Gap.INPUT_STALE if self.stale else None
 
 
 @dataclass(frozen=True)
@@ -76,34 +97,36 @@ class DeskState:
         """
         names = set(sources)
         feeds = [feed for feed in self.feeds if kind in feed.provides and (not names or feed.source in names)]
-        if any(feed.snapshot is None for feed in feeds):
-            return Gap.INPUT_MISSING
-        if any(feed.stale for feed in feeds):
-            return Gap.INPUT_STALE
-        return tuple(record for feed in feeds if feed.snapshot for record in getattr(feed.snapshot, kind))
+        gaps = {feed.gap for feed in feeds}
+        for gap in (Gap.INPUT_MISSING, Gap.INPUT_STALE):
+            if gap in gaps:
+                return gap
+        return _records(feeds, kind)
 
     @cached_property
     def market(self) -> Market | Gap:
-        """Prices and rates from every source that provides them, what is stale marked; a Gap before all have delivered."""
+        """Prices and rates from every source that provides them, what is stale marked; a Gap before the first has delivered."""
         feeds = [feed for feed in self.feeds if PRICING & feed.provides]
-        if any(feed.snapshot is None for feed in feeds):
-            return Gap.INPUT_MISSING
+        if feeds and not any(feed.snapshot or feed.histories for feed in feeds):
+            return Gap.INPUT_STALE if all(feed.before is not None for feed in feeds) else Gap.INPUT_MISSING
         if self.previous is not None and self.previous.feeds is self.feeds:
             return self.previous.market
-        histories = _records(feeds, "histories")
+        histories = tuple(history for feed in feeds for history in feed.histories)
         known = self._previous_market(histories)
         return Market(
             closes=known.closes if known else align(histories),
             marks=newest(_records(feeds, "prices")),
             terms={each.symbol: each for each in _records(feeds, "instruments")},
-            stale=_stale_symbols(feeds, "prices") | _stale_symbols(feeds, "histories"),
+            stale=_stale_marks(feeds) | _stale_histories(feeds),
+            pegs=self.config.pegs,
+            awaited=any(feed.snapshot is None and feed.before is None for feed in feeds),
         )
 
-    def _previous_market(self, histories: Sequence[Any]) -> Market | None:
+    def _previous_market(self, histories: Sequence[History]) -> Market | None:
         """The market before, where not one history has been fetched anew."""
         if self.previous is None or isinstance(self.previous.market, Gap):
             return None
-        before = _records(self.previous.feeds, "histories")
+        before = [history for feed in self.previous.feeds if PRICING & feed.provides for history in feed.histories]
         same = len(before) == len(histories) and all(one is other for one, other in zip(before, histories, strict=True))
         return self.previous.market if same else None
 
@@ -223,10 +246,19 @@ def _records(feeds: Iterable[Feed], kind: Kind) -> tuple[Any, ...]:
     return tuple(record for feed in feeds if feed.snapshot for record in getattr(feed.snapshot, kind))
 
 
-def _stale_symbols(feeds: Sequence[Feed], kind: Kind) -> frozenset[str]:
-    """Symbols of which only stale sources have records of this kind."""
-    stale = {record.symbol for record in _records([feed for feed in feeds if feed.stale], kind)}
-    return frozenset(stale - {record.symbol for record in _records([feed for feed in feeds if not feed.stale], kind)})
+def _stale_marks(feeds: Sequence[Feed]) -> frozenset[str]:
+    """Symbols that only stale sources mark, those included that a source silent since the start has told of before."""
+    late = [feed for feed in feeds if feed.gap]
+    stale = {price.symbol for price in _records(late, "prices")}
+    stale |= {symbol for feed in late if feed.snapshot is None for symbol in feed.before or ()}
+    fresh = [feed for feed in feeds if not feed.gap]
+    return frozenset(stale - {price.symbol for price in _records(fresh, "prices")})
+
+
+def _stale_histories(feeds: Sequence[Feed]) -> frozenset[str]:
+    """Symbols of which only stale sources have daily bars."""
+    stale = {history.symbol for feed in feeds if feed.histories_stale for history in feed.histories}
+    return frozenset(stale - {history.symbol for feed in feeds if not feed.histories_stale for history in feed.histories})
 
 
 def assemble(at: datetime, config: ExporterConfig, feeds: Sequence[Feed], previous: DeskState | None = None) -> DeskState:

@@ -7,17 +7,21 @@ Sources: prometheus.io/docs/instrumenting/exposition_formats, OpenMetrics 1.0 (p
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from isal import isal_zlib
 
 from exporter.reading import Family, Sample
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 GZIP_LEVEL = 1
-"""Level 1 costs a fifth of level 9 and the body still shrinks to a sixth."""
+"""ISA-L's level 1 costs a twentieth of zlib's 9 and the body still shrinks to a sixth."""
+LONGEST_LABEL = 200
+"""Characters of a label value; a longer one is cut, and told from others that begin alike by a checksum."""
 CHUNK = 5_000
 """Lines put together at a time: the interpreter lock is held meanwhile, and the event loop waits."""
 WANTED_SECONDS = 900.0
@@ -66,7 +70,7 @@ class Page:
     def _make(self, form: Form) -> bytes:
         if form.gzip:
             # One member: several joined are valid, but httpx and browsers stop after the first.
-            compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
+            compressor = isal_zlib.compressobj(GZIP_LEVEL, wbits=31)
             return b"".join([*map(compressor.compress, self._parts(form.openmetrics)), compressor.flush()])
         return b"".join(self._parts(form.openmetrics))
 
@@ -152,8 +156,15 @@ def _openmetrics_head(family: Family) -> bytes:
 def _prefix(family: Family, labels: tuple[str, ...]) -> str:
     if not labels:
         return f"{family.name} "
-    pairs = ",".join(f'{name}="{escape(value)}"' for name, value in zip(family.labels, labels, strict=True))
+    pairs = ",".join(f'{name}="{escape(_bounded(value))}"' for name, value in zip(family.labels, labels, strict=True))
     return f"{family.name}{{{pairs}}} "
+
+
+def _bounded(value: str) -> str:
+    if len(value) <= LONGEST_LABEL:
+        return value
+    checksum = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{value[: LONGEST_LABEL - 15]}...{checksum}"
 
 
 def escape(value: str) -> str:

@@ -1,14 +1,15 @@
 """Prices of the desk as of now: marks, aligned daily closes, exchange rates. Pure; built once per change of the inputs.
 
 Every price can be asked for in any base currency: `unit_value(symbol, base)` and `base_closes(symbols, base)` convert by the
-desk's own rates, direct, inverse, or through one common currency.
+desk's own rates. Each currency that has a price leads to the currency it is priced in, or to the one it is pegged to; two
+currencies convert where their ways meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from exporter.snapshot import History, Instrument, InstrumentTerms, Price
 
 Floats = NDArray[np.float64]
 Rows: TypeAlias = slice | NDArray[np.intp]
+Factor = TypeVar("Factor", float, Floats)
+Way: TypeAlias = dict[str, Factor]
+"""The currencies one leads to, itself first, and the price of one unit of it in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,17 @@ class Market:
         closes: daily closes, aligned.
         marks: newest price per symbol; a symbol without one is marked at its last close.
         terms: reference data per symbol.
-        stale: symbols whose price came from a source that is stale.
+        stale: symbols whose price came, or would come, from a source that is stale.
+        pegs: currency to the one it is taken to be worth.
+        awaited: whether a source of prices has never been heard: what it would price nobody knows.
     """
 
     closes: Closes
     marks: Mapping[str, Price]
     terms: Mapping[str, InstrumentTerms]
     stale: frozenset[str] = frozenset()
+    pegs: Mapping[str, str] = field(default_factory=dict)
+    awaited: bool = False
 
     def mark(self, symbol: str) -> tuple[float, str] | None:
         """Latest price of one unit and its currency, None where the symbol has no price."""
@@ -85,16 +93,14 @@ class Market:
 
     def rate(self, currency: str, base: str) -> float | None:
         """Units of `base` for one unit of `currency`, None where no price leads from one to the other."""
-        if currency == base:
-            return 1.0
-        direct, inverse = self.mark(currency), self.mark(base)
-        if direct is not None and direct[1] == base:
-            return direct[0]
-        if inverse is not None and inverse[1] == currency:
-            return _quotient(1.0, inverse[0])
-        if direct is not None and inverse is not None and direct[1] == inverse[1]:
-            return _quotient(direct[0], inverse[0])
-        return None
+        met = _meeting(self._way(currency), self._way(base))
+        return None if met is None else _quotient(*met[1:])
+
+    def _way(self, currency: str) -> Way[float]:
+        return _way(currency, 1.0, self._step)
+
+    def _step(self, currency: str) -> tuple[float, str] | None:
+        return (1.0, self.pegs[currency]) if currency in self.pegs else self.mark(currency)
 
     def unit_value(self, symbol: str, base: str) -> float | None:
         """Value in `base` of a position of quantity 1: price x multiplier x exchange rate. None where it cannot be known.
@@ -115,9 +121,14 @@ class Market:
 
     def depends_on_stale(self, symbol: str, base: str) -> bool:
         """Whether the symbol's value in `base` rests on a price whose source is stale."""
-        currency = self.priced_in(symbol)
-        rates = () if currency == base else (currency, base)
-        return any(name in self.stale for name in (symbol, *rates))
+        return any(name in self.stale for name in (symbol, *self._rates_used(self.priced_in(symbol), base)))
+
+    def _rates_used(self, currency: str, base: str) -> list[str]:
+        """The currencies whose own price the rate from one to the other is made of."""
+        one, other = self._way(currency), self._way(base)
+        met = _meeting(one, other)
+        ways = [one, other] if met is None else [_until(one, met[0]), _until(other, met[0])]
+        return [name for way in ways for name in way if name not in self.pegs]
 
     def multiplier(self, symbol: str) -> float:
         """Currency units per point and contract; 1 where no terms are known."""
@@ -168,18 +179,35 @@ class Market:
         days = self.closes.days[rows].size
         if currency == base:
             return np.ones(days)
-        direct, inverse = self._column(currency, rows), self._column(base, rows)
-        if direct is not None and direct[1] == base:
-            return direct[0]
-        if inverse is not None and inverse[1] == currency:
-            return 1.0 / inverse[0]
-        if direct is not None and inverse is not None and direct[1] == inverse[1]:
-            return direct[0] / inverse[0]
-        return np.full(days, np.nan)
+
+        def step(code: str) -> tuple[Floats, str] | None:
+            return (np.ones(days), self.pegs[code]) if code in self.pegs else self._column(code, rows)
+
+        met = _meeting(_way(currency, np.ones(days), step), _way(base, np.ones(days), step))
+        return np.full(days, np.nan) if met is None else met[1] / met[2]
 
     def _column(self, symbol: str, rows: Rows) -> tuple[Floats, str] | None:
         column = self.closes.columns.get(symbol)
         return None if column is None else (self.closes.values[rows, column], self.closes.currencies[symbol])
+
+
+def _way(currency: str, one: Factor, step: Callable[[str], tuple[Factor, str] | None]) -> Way[Factor]:
+    way: Way[Factor] = {currency: one}
+    while (found := step(currency)) is not None and found[1] not in way:
+        way[found[1]] = way[currency] * found[0]
+        currency = found[1]
+    return way
+
+
+def _meeting(one: Way[Factor], other: Way[Factor]) -> tuple[str, Factor, Factor] | None:
+    """The first currency on the one way that lies on the other too, and the prices in it."""
+    return next(((name, factor, other[name]) for name, factor in one.items() if name in other), None)
+
+
+def _until(way: Way[float], end: str) -> list[str]:
+    """The currencies before `end`."""
+    names = list(way)
+    return names[: names.index(end)]
 
 
 def _quotient(amount: float, price: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from exporter import desk
 from exporter.book import Book, Trade
 from exporter.desk import DeskState, Feed, assemble, forget
 from exporter.reading import Gap
-from exporter.snapshot import Kind, Rejected
+from exporter.snapshot import History, Kind, Rejected
 from tests.unit.exporter.desks import NOW, account, book, feed, fill, history, make_config, make_state, position, price, read
 
 CHF, USD = history("CHF", [0.8, 0.9]), history("USD", [0.7, 0.8])
@@ -193,3 +194,42 @@ def test_the_market_day_is_the_newest_of_any_book() -> None:
     state = make_state(make_config(), feed(histories=[CHF], **positions(carry="CHF")))
     assert str(state.market_day()) == "2015-01-13"
     assert make_state(make_config(), feed(histories=(), missing=True)).market_day() is None
+
+
+def restarted(*kinds: Kind, kept: Iterable[History] = (), told: Iterable[str] = ()) -> Feed:
+    """A source an earlier process has heard, and this one has not."""
+    return Feed("book", "broker", frozenset(kinds), None, stale=True, kept=tuple(kept), before=frozenset(told))
+
+
+def test_after_a_restart_without_its_venue_a_desk_says_stale_not_a_number() -> None:
+    """Daily bars are there, positions and marks are not: the numbers are late, not unknown."""
+    state = make_state(make_config(), restarted("positions", "prices", "histories", kept=[USD], told=["USD"]))
+    assert state.books == {"carry": Gap.INPUT_STALE}
+
+
+def test_bars_kept_from_before_give_numbers_where_everything_else_is_fresh() -> None:
+    """Positions and marks from the database, bars from a venue that is down since the restart."""
+    bars = restarted("histories", kept=[USD])
+    state = make_state(make_config(), feed("other", positions=[position("USD", 1)], prices=[price("USD", 2)]), bars)
+    assert book(state).returns.matrix.shape == (len(USD.closes) - 1, 1)
+    stale = replace(bars, kept_stale=True)
+    state = make_state(make_config(), feed("other", positions=[position("USD", 1)], prices=[price("USD", 2)]), stale)
+    assert state.books == {"carry": Gap.INPUT_STALE}
+
+
+def test_a_mark_that_is_late_since_a_restart_is_not_replaced_by_a_close() -> None:
+    """The venue marked it before; its last close is not its price now."""
+    late = restarted("histories", "prices", kept=[USD], told=["USD"])
+    state = make_state(make_config(), feed("other", positions=[position("USD", 1)]), late)
+    assert state.books == {"carry": Gap.INPUT_STALE}
+
+
+def test_a_source_never_heard_takes_down_only_what_has_no_price_without_it() -> None:
+    """A second venue that is down from the first start on does not blind the desk on the first."""
+    never = Feed("other", "exchange", frozenset({"prices", "positions"}), None, stale=True)
+    config = make_config({"carry": "EUR", "coins": "EUR"}, sources={"carry": ["book"], "coins": ["book"]})
+    positions = [position("USD", 1), position("BTC", 1, "coins")]
+    cash = [account(10), account(10, portfolio="coins")]
+    state = make_state(config, feed(positions=positions, accounts=cash, prices=[price("USD", 2)]), never)
+    assert isinstance(state.books["carry"], Book)
+    assert state.books["coins"] is Gap.INPUT_MISSING

@@ -84,7 +84,7 @@ def test_each_family_has_one_head_and_its_lines_stand_together() -> None:
     assert series == sorted(series)
 
 
-LABEL = st.text(st.characters(exclude_categories=["Cs"]))
+LABEL = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
 
 @given(st.dictionaries(st.tuples(LABEL, LABEL), st.floats(allow_nan=False, allow_infinity=False), max_size=20))
@@ -98,6 +98,16 @@ def test_any_label_and_any_value_survive(series: dict[tuple[str, str], float]) -
     if not any(set(label) & set("\r\v\f\x1c\x1d\x1e\x85\u2028\u2029") for labels in series for label in labels):
         assert lines(list(parse_text(text))) == expected(samples)
     assert lines(list(parse_openmetrics(page.body(OPEN).decode()))) == expected(samples)
+
+
+def test_a_label_value_is_bounded_and_still_its_own() -> None:
+    """A run's name of a megabyte is not a label; two that begin alike stay two series."""
+    samples = [WEIGHT.sample("carry", "x" * 500 + end, value=1) for end in ("a", "b", "\ud800")]
+    found = lines(list(parse_text(Renderer().render(samples).body(PLAIN).decode())))
+    values = {dict(labels)["symbol"] for _, labels, _ in found}
+    assert len(values) == 3
+    assert {len(value) for value in values} == {200 - 15 + 3 + 12}
+    assert all(value.startswith("x" * 185 + "...") for value in values)
 
 
 def test_a_lone_surrogate_does_not_cost_the_page() -> None:

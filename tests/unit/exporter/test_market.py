@@ -106,3 +106,53 @@ def test_no_history_at_all_is_an_empty_market() -> None:
     found = market()
     assert (found.mark("A"), found.rate("A", "B"), found.marked_at("A")) == (None, None, None)
     assert found.base_closes(["A"], "EUR").shape == (0, 1)
+
+
+def test_a_rate_leads_over_any_number_of_currencies() -> None:
+    """A coin priced in a stablecoin pegged to the dollar, the dollar priced in euro, wanted in francs priced in euro."""
+    market = Market(
+        closes=align([]),
+        marks=newest([price("BTC", 60_000, "USDT"), price("USD", 0.8), price("CHF", 0.5)]),
+        terms={},
+        pegs={"USDT": "USD"},
+    )
+    assert market.rate("BTC", "CHF") == pytest.approx(60_000 * 0.8 / 0.5)
+    assert market.rate("CHF", "USDT") == pytest.approx(0.5 / 0.8)
+    assert market.rate("USDT", "USD") == 1.0
+    assert market.rate("USDT", "GBP") is None
+
+
+def test_a_peg_holds_against_a_price() -> None:
+    """The operator said so; without the peg the price counts."""
+    marks = newest([price("USDT", 0.97, "USD")])
+    assert Market(align([]), marks, {}, pegs={"USDT": "USD"}).rate("USDT", "USD") == 1.0
+    assert Market(align([]), marks, {}).rate("USDT", "USD") == 0.97
+
+
+def test_prices_that_lead_in_a_circle_end() -> None:
+    """Each of two currencies priced in the other."""
+    market = Market(align([]), newest([price("EUR", 1.25, "USD"), price("USD", 0.8, "EUR")]), {})
+    assert market.rate("EUR", "USD") == 1.25
+    assert market.rate("USD", "EUR") == 0.8
+    assert market.rate("EUR", "CHF") is None
+
+
+def test_closes_convert_day_by_day_over_several_currencies() -> None:
+    """As the marks do: pegs are one, and the rates are each day's own."""
+    histories = [history("BTC", [100.0, 200.0], "USDT"), history("USD", [0.5, 0.8])]
+    market = Market(align(histories), {}, {}, pegs={"USDT": "USD"})
+    assert market.base_closes(["BTC"], "EUR")[:, 0].tolist() == [50.0, 160.0]
+
+
+def test_a_stale_rate_anywhere_on_the_way_makes_the_value_stale() -> None:
+    """But not the price of a currency that is pegged."""
+    market = Market(
+        align([]),
+        newest([price("BTC", 60_000, "USDT"), price("USD", 0.8), price("USDT", 0.9, "USD")]),
+        {},
+        stale=frozenset({"USD"}),
+        pegs={"USDT": "USD"},
+    )
+    assert market.depends_on_stale("BTC", "EUR")
+    assert not market.depends_on_stale("BTC", "USD")
+    assert not Market(align([]), market.marks, {}, frozenset({"USDT"}), {"USDT": "USD"}).depends_on_stale("BTC", "EUR")
