@@ -12,7 +12,7 @@ from deskwatch.config import AtLeastOne, CrossFault, FilePath, Secret, Settings
 from deskwatch.errors import ConfigError
 from deskwatch.http import HttpConfig, HttpUrl
 from deskwatch.plugins import OneOf
-from deskwatch.web import WebConfig
+from deskwatch.web_config import WebConfig
 from exporter.source import SOURCES, SourceConfig
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -62,6 +62,8 @@ class RiskConfig(Settings):
     """Scenarios: the last so many joint daily returns."""
     minimum_days: int = Field(default=100, ge=2)
     """Fewer joint returns than this and VaR is undefined."""
+    ewma_decay: float = Field(default=0.94, gt=0, lt=1)
+    """Weight of yesterday's variance in today's, methods `ewma` and `filtered_historical`: 0.94 for daily data, RiskMetrics."""
     minimum_sample: int = Field(default=30, ge=8)
     """Live returns a strategy needs before its drift is tested."""
 

@@ -67,6 +67,8 @@ class Gap(StrEnum):
     SHORT_SAMPLE = "short_sample"
     ZERO_VARIANCE = "zero_variance"
     BASELINE_ZERO = "baseline_zero"
+    OUTSIDE_DOMAIN = "outside_domain"
+    """The sample's moments are not those of any law the method knows."""
     UNSUPPORTED_INSTRUMENT = "unsupported_instrument"
     NOT_FINITE = "not_finite"
     FAILED = "failed"

@@ -17,8 +17,13 @@ import numpy as np
 from deskwatch.errors import Permanent, Reason
 from exporter.analytics.concentration import hhi
 from exporter.analytics.exposure import sector_weights
-from exporter.analytics.tail_risk import (
-    CONFIDENCES,
+from exporter.analytics.tail_risk import CONFIDENCES
+from exporter.book import Book, Trade, net, net_quantities
+from exporter.config import LIMITS, PortfolioConfig
+from exporter.desk import DeskState
+from exporter.market import Floats
+from exporter.reading import Gap
+from exporter.risk.historical import (
     component_expected_shortfall,
     expected_shortfall,
     historical_var,
@@ -26,11 +31,6 @@ from exporter.analytics.tail_risk import (
     tail,
     worst_first,
 )
-from exporter.book import Book, Trade, net, net_quantities
-from exporter.config import LIMITS, PortfolioConfig
-from exporter.desk import DeskState
-from exporter.market import Floats
-from exporter.reading import Gap
 
 Rule: TypeAlias = Callable[[Book, float], Floats]
 """(book, limit as ratio of net asset value) -> (N,) share of each position to keep, 0 to 1."""

@@ -152,7 +152,7 @@ def _take(found: dict[str, Any], name: str, labels: Mapping[str, str], value: fl
         found["limits"][labels["limit"]] = value
     elif name == "desk_limit_utilization_ratio":
         found["used"][labels["limit"]] = value
-    elif labels.get("method") == "historical" and "symbol" not in labels:
+    elif labels.get("method") == "historical" and labels.get("horizon") == "1d" and "symbol" not in labels:
         if name == "desk_expected_shortfall_ratio" and labels["confidence"] == SHORTFALL:
             found["expected_shortfall"] = value
         elif name == "desk_var_ratio" and labels["confidence"] == VALUE_AT_RISK:

@@ -1,25 +1,40 @@
-"""Tail risk: historical value at risk and expected shortfall, one day, with the share of every position in them.
+"""Tail risk: value at risk and expected shortfall by five methods, with the share of every position in them.
 
 The book as it is now is put through the joint returns of the last days (`Book.returns`); a loss is positive, and a book that
-cannot lose has a negative value at risk. VaR is one named scenario, so the share of a position in it is what that position
-lost on that day, and the shares add up. Refuses books that hold nothing, have fewer scenarios than `risk.minimum_days`, or
-hold an instrument whose risk is not linear: `Undefined`, never a number.
+cannot lose has a negative value at risk. Methods: `historical` (the days as they happened, the method limits are set on),
+`normal` (their mean and deviation), `cornish_fisher` (skewness and kurtosis too, where its polynomial is monotone), `ewma`
+(zero mean, recent days weigh more), `filtered_historical` (the days at today's volatility). Horizon `1d`, and `10d_sqrt`: the
+one-day number times the square root of ten. Refuses books that hold nothing, have fewer scenarios than `risk.minimum_days`,
+or hold an instrument whose risk is not linear, and each method where its own assumptions fail: `Undefined`, never a number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.analytic import Result, per_book
 from exporter.book import Book
+from exporter.config import RiskConfig
 from exporter.desk import DeskState
 from exporter.market import Floats
 from exporter.reading import Family, Gap, Sample, Undefined
+from exporter.risk.cornish_fisher import cornish_fisher_expected_shortfall, cornish_fisher_var, sample_shape, shape_with
+from exporter.risk.ewma import burn_in_days, ewma_deviations, filtered_losses
+from exporter.risk.historical import (
+    component_expected_shortfall,
+    component_var,
+    expected_shortfall,
+    historical_var,
+    losses_of,
+    marginal_var,
+    tail,
+    worst_first,
+)
+from exporter.risk.normal import moments, normal_expected_shortfall, normal_var
 
 _KEY = ("method", "confidence", "horizon")
 VAR = Family(
@@ -49,154 +64,112 @@ COMPONENT_EXPECTED_SHORTFALL = Family(
     "negative where it hedges",
     ("portfolio", "symbol", *_KEY),
 )
+MARGINAL_VAR = Family(
+    "desk_marginal_var_ratio",
+    "By how much value at risk over net asset value grows per unit of weight added to the position; negative where it shrinks",
+    ("portfolio", "symbol", *_KEY),
+)
 COVERAGE = Family(
     "desk_history_coverage_ratio",
     "Days for which every held instrument has a price over the days asked for, 0 to 1",
     ("portfolio",),
 )
 METRICS = (
-    VAR, VAR_VALUE, EXPECTED_SHORTFALL, EXPECTED_SHORTFALL_VALUE, COMPONENT_VAR, COMPONENT_EXPECTED_SHORTFALL, COVERAGE,
+    VAR, VAR_VALUE, EXPECTED_SHORTFALL, EXPECTED_SHORTFALL_VALUE, COMPONENT_VAR, COMPONENT_EXPECTED_SHORTFALL, MARGINAL_VAR,
+    COVERAGE,
 )  # fmt: skip
 NAME = "tail_risk"
 METHOD = "historical"
+"""The method whose number is split by position."""
 HORIZON = "1d"
+HORIZONS = {HORIZON: 1.0, "10d_sqrt": math.sqrt(10.0)}
+"""Values of the label `horizon`, and what the one-day number is multiplied by: the square root of time holds for independent
+days only, so the label names it. Source: Basel Committee, Amendment to the capital accord (1996), B.4(c)."""
 CONFIDENCES = ("0.95", "0.975", "0.99")
 """Values of the label `confidence`."""
 
 
+Estimate: TypeAlias = Callable[[float], tuple[float, float]]
+"""Value at risk and expected shortfall at a confidence, ratio of net asset value, positive is a loss."""
+
+
 def compute(state: DeskState) -> Iterator[Result]:
-    """VaR, expected shortfall and their components at every confidence, and the history they rest on."""
-    minimum_days = state.config.risk.minimum_days
-    return per_book(state, NAME, lambda book: _of(book, minimum_days))
+    """VaR and expected shortfall at every confidence by every method, the components, and the history they rest on."""
+    return per_book(state, NAME, lambda book: _of(book, state.config.risk))
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The scenarios beyond VaR.
-
-    Args:
-        rows: (k,) rows of the scenarios, worst first; the last one is the VaR scenario.
-        shares: (k,) weight of each in expected shortfall; positive, adds up to 1.
-    """
-
-    rows: NDArray[np.intp]
-    shares: Floats
-
-    @property
-    def scenario(self) -> int:
-        """Row of the VaR scenario."""
-        return int(self.rows[-1])
+def _historical(losses: Floats, _: RiskConfig) -> Estimate | Gap:
+    return lambda confidence: (float(historical_var(losses, confidence)), float(expected_shortfall(losses, confidence)))
 
 
-def losses_of(weights: Floats, returns: Floats) -> Floats:
-    """(T,) loss of the book in every scenario, ratio of net asset value, positive is a loss; not finite on overflow.
-
-    Args:
-        weights: (N,) signed ratio of net asset value.
-        returns: (T, N) simple returns, ratio.
-    """
-    with np.errstate(all="ignore"):
-        losses: Floats = 0.0 - returns @ weights
-    return losses
+def _normal(losses: Floats, _: RiskConfig) -> Estimate | Gap:
+    mean, deviation = moments(losses)
+    if not deviation > 0.0:
+        return Gap.ZERO_VARIANCE
+    return lambda confidence: (
+        normal_var(mean, deviation, confidence),
+        normal_expected_shortfall(mean, deviation, confidence),
+    )
 
 
-def tail_size(scenarios: int, confidence: float) -> float:
-    """Expected number aT of scenarios beyond the quantile; rounded, because 1 - 0.95 is 0.050000000000000044."""
-    return round((1.0 - confidence) * scenarios, 9)
+def _cornish_fisher(losses: Floats, _: RiskConfig) -> Estimate | Gap:
+    mean, deviation = moments(losses)
+    if not deviation > 0.0:
+        return Gap.ZERO_VARIANCE
+    shape = shape_with(*sample_shape(losses))
+    if shape is None:
+        return Gap.OUTSIDE_DOMAIN
+    return lambda confidence: (
+        cornish_fisher_var(mean, deviation, shape, confidence),
+        cornish_fisher_expected_shortfall(mean, deviation, shape, confidence),
+    )
 
 
-def historical_var(losses: Floats, confidence: float) -> Floats:
-    """Value at risk: the k-th largest loss, k = ceil(aT).
-
-    Args:
-        losses: (T,) or (T, M), T >= 1, positive is a loss; every column is a book of its own.
-        confidence: e.g. 0.99, so a = 0.01.
-
-    Returns:
-        () or (M,), same unit as the losses; not below any of T - k of them.
-
-    Source: J. Hull, Options, Futures, and Other Derivatives, ch. "Value at risk and expected shortfall": of 500 scenarios the
-    99 % VaR is the fifth worst.
-    """
-    count = losses.shape[0]
-    rank = count - math.ceil(tail_size(count, confidence))
-    quantile: Floats = np.partition(losses, rank, axis=0)[rank]
-    return quantile
+def _ewma(losses: Floats, risk: RiskConfig) -> Estimate | Gap:
+    if losses.size <= burn_in_days(risk.ewma_decay):
+        return Gap.SHORT_HISTORY
+    deviation = float(ewma_deviations(losses, risk.ewma_decay)[-1])
+    if not deviation > 0.0:
+        return Gap.ZERO_VARIANCE
+    return lambda confidence: (
+        normal_var(0.0, deviation, confidence),
+        normal_expected_shortfall(0.0, deviation, confidence),
+    )
 
 
-def expected_shortfall(losses: Floats, confidence: float) -> Floats:
-    """Expected shortfall: mean of the worst aT scenarios, the last one counted in part where aT is not whole.
-
-    Arguments and result as of `historical_var`, below which it never is. Written as VaR plus the mean excess over it, which
-    is the same number and cannot fall below VaR by rounding.
-
-    Source: C. Acerbi, D. Tasche, On the coherence of expected shortfall, Journal of Banking & Finance 26 (2002), def. 2.6;
-    R. T. Rockafellar, S. Uryasev, Conditional value-at-risk for general loss distributions, ibid., prop. 8.
-    """
-    count = losses.shape[0]
-    size = tail_size(count, confidence)
-    rank = count - math.ceil(size)
-    worst = np.partition(losses, rank, axis=0)[rank:]
-    with np.errstate(all="ignore"):
-        shortfall: Floats = worst[0] + (worst[1:] - worst[0]).sum(axis=0) / size
-    return shortfall
+def _filtered_historical(losses: Floats, risk: RiskConfig) -> Estimate | Gap:
+    if losses.size - burn_in_days(risk.ewma_decay) < risk.minimum_days:
+        return Gap.SHORT_HISTORY
+    deviations = ewma_deviations(losses, risk.ewma_decay)
+    if not deviations.all():
+        return Gap.ZERO_VARIANCE
+    return _historical(filtered_losses(losses, deviations), risk)
 
 
-def worst_first(losses: Floats) -> NDArray[np.intp]:
-    """(T,) rows of the scenarios by falling loss; of equal losses the earlier day first."""
-    return np.argsort(-losses, kind="stable")
+METHODS: Mapping[str, Callable[[Floats, RiskConfig], Estimate | Gap]] = {
+    METHOD: _historical,
+    "normal": _normal,
+    "cornish_fisher": _cornish_fisher,
+    "ewma": _ewma,
+    "filtered_historical": _filtered_historical,
+}
+"""Values of the label `method`, and how the losses of the scenarios, oldest first, become numbers."""
 
 
-def tail(order: NDArray[np.intp], confidence: float) -> Tail:
-    """The scenarios that make up expected shortfall and the weight each has in it.
-
-    Args:
-        order: (T,) rows, worst first (`worst_first`).
-        confidence: e.g. 0.99.
-    """
-    size = tail_size(order.size, confidence)
-    count = math.ceil(size)
-    shares = np.full(count, 1.0 / size)
-    shares[-1] = 1.0 - (count - 1) / size
-    return Tail(order[:count], shares)
-
-
-def component_var(weights: Floats, returns: Floats, tail: Tail) -> Floats:
-    """(N,) what each position lost in the VaR scenario, ratio of net asset value; adds up to VaR.
-
-    Source: C. Gourieroux, J.-P. Laurent, O. Scaillet, Sensitivity analysis of values at risk, Journal of Empirical Finance 7
-    (2000): the derivative of VaR times the weight is the conditional expectation of the position's loss.
-    """
-    with np.errstate(all="ignore"):
-        shares: Floats = 0.0 - weights * returns[tail.scenario]
-    return shares
-
-
-def component_expected_shortfall(weights: Floats, returns: Floats, tail: Tail) -> Floats:
-    """(N,) mean loss of each position over the tail, ratio of net asset value; adds up to expected shortfall.
-
-    Source: D. Tasche, Risk contributions and performance measurement (1999), section 4.
-    """
-    with np.errstate(all="ignore"):
-        shares: Floats = 0.0 - weights * (tail.shares @ returns[tail.rows])
-    return shares
-
-
-def _of(book: Book, minimum_days: int) -> Iterator[Result]:
+def _of(book: Book, risk: RiskConfig) -> Iterator[Result]:
     if book.flat:
         yield Undefined(NAME, Gap.FLAT_BOOK, book.portfolio)
         return
     yield COVERAGE.sample(book.portfolio, value=book.returns.coverage_ratio)
-    gap = risk_gap(book, minimum_days)
+    gap = risk_gap(book, risk.minimum_days)
     if gap is not None:
         yield Undefined(NAME, gap, book.portfolio)
         return
     losses = losses_of(book.weights, book.returns.matrix)
-    order = worst_first(losses)
-    for label in CONFIDENCES:
-        samples = _at(book, losses, order, label)
-        finite = all(math.isfinite(sample.value) for sample in samples)
-        yield from samples if finite else [Undefined(NAME, Gap.NOT_FINITE, book.portfolio)]
+    finite = bool(np.isfinite(losses).all())
+    for method, estimate in METHODS.items():
+        yield from _by_method(book, method, estimate(losses, risk) if finite or method == METHOD else Gap.NOT_FINITE)
+    yield from _by_position(book, losses)
 
 
 def risk_gap(book: Book, minimum_days: int) -> Gap | None:
@@ -208,22 +181,48 @@ def risk_gap(book: Book, minimum_days: int) -> Gap | None:
     return Gap.SHORT_HISTORY if book.returns.matrix.shape[0] < minimum_days else None
 
 
-def _at(book: Book, losses: Floats, order: NDArray[np.intp], label: str) -> list[Sample]:
-    key = (METHOD, label, HORIZON)
-    confidence = float(label)
-    var, shortfall = float(historical_var(losses, confidence)), float(expected_shortfall(losses, confidence))
-    worst = tail(order, confidence)
-    of_var = component_var(book.weights, book.returns.matrix, worst).tolist()
-    of_shortfall = component_expected_shortfall(book.weights, book.returns.matrix, worst).tolist()
-    name = book.portfolio
-    return [
-        VAR.sample(name, *key, value=var),
-        VAR_VALUE.sample(name, *key, book.currency, value=var * book.nav),
-        EXPECTED_SHORTFALL.sample(name, *key, value=shortfall),
-        EXPECTED_SHORTFALL_VALUE.sample(name, *key, book.currency, value=shortfall * book.nav),
-        *(COMPONENT_VAR.sample(name, symbol, *key, value=share) for symbol, share in zip(book.symbols, of_var, strict=True)),
-        *(
-            COMPONENT_EXPECTED_SHORTFALL.sample(name, symbol, *key, value=share)
-            for symbol, share in zip(book.symbols, of_shortfall, strict=True)
-        ),
-    ]
+def _by_method(book: Book, method: str, estimate: Estimate | Gap) -> Iterator[Result]:
+    subject = book.portfolio if method == METHOD else f"{book.portfolio} {method}"
+    if isinstance(estimate, Gap):
+        yield Undefined(NAME, estimate, subject)
+        return
+    for label in CONFIDENCES:
+        var, shortfall = estimate(float(label))
+        samples = [
+            sample
+            for horizon, factor in HORIZONS.items()
+            for sample in _at(book, (method, label, horizon), var * factor, shortfall * factor)
+        ]
+        yield from _finite(samples, subject)
+
+
+def _at(book: Book, key: tuple[str, str, str], var: float, shortfall: float) -> Iterator[Sample]:
+    yield VAR.sample(book.portfolio, *key, value=var)
+    yield VAR_VALUE.sample(book.portfolio, *key, book.currency, value=var * book.nav)
+    yield EXPECTED_SHORTFALL.sample(book.portfolio, *key, value=shortfall)
+    yield EXPECTED_SHORTFALL_VALUE.sample(book.portfolio, *key, book.currency, value=shortfall * book.nav)
+
+
+def _by_position(book: Book, losses: Floats) -> Iterator[Result]:
+    """Each position's share in the historical one-day numbers."""
+    order = worst_first(losses)
+    matrix, weights = book.returns.matrix, book.weights
+    for label in CONFIDENCES:
+        worst = tail(order, float(label))
+        shares = (
+            (COMPONENT_VAR, component_var(weights, matrix, worst)),
+            (COMPONENT_EXPECTED_SHORTFALL, component_expected_shortfall(weights, matrix, worst)),
+            (MARGINAL_VAR, marginal_var(matrix, worst)),
+        )
+        samples = [
+            family.sample(book.portfolio, symbol, METHOD, label, HORIZON, value=share)
+            for family, values in shares
+            for symbol, share in zip(book.symbols, values.tolist(), strict=True)
+        ]
+        yield from _finite(samples, book.portfolio)
+
+
+def _finite(samples: list[Sample], subject: str) -> list[Result]:
+    """The samples, or what takes their place where one of them overflowed: parts without their sum mislead."""
+    finite = all(math.isfinite(sample.value) for sample in samples)
+    return [*samples] if finite else [Undefined(NAME, Gap.NOT_FINITE, subject)]

@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from exporter.analytics import drift
-from exporter.analytics.tail_risk import (
-    CONFIDENCES,
+from exporter.analytics.tail_risk import CONFIDENCES
+from exporter.book import Trade
+from exporter.market import Floats
+from exporter.risk.historical import (
     component_expected_shortfall,
     component_var,
     expected_shortfall,
@@ -28,8 +30,6 @@ from exporter.analytics.tail_risk import (
     tail,
     worst_first,
 )
-from exporter.book import Trade
-from exporter.market import Floats
 from exporter.whatif import trades_within, what_if
 from tests.unit.exporter.desks import account, all_analytics, feed, history, make_config, make_state, position, read
 

@@ -14,11 +14,11 @@ from deskwatch.errors import Permanent
 from exporter import reduction
 from exporter.analytics.concentration import hhi
 from exporter.analytics.exposure import sector_weights
-from exporter.analytics.tail_risk import expected_shortfall, historical_var, losses_of
 from exporter.book import Book, Returns, Trade
 from exporter.config import LIMITS
 from exporter.market import Floats, Market, align
 from exporter.reduction import RULES, merged
+from exporter.risk.historical import expected_shortfall, historical_var, losses_of
 
 EXPOSURES = ["concentration", "sector", "gross_exposure", "net_exposure", "leverage"]
 WEIGHTS = arrays.arrays(np.float64, st.integers(1, 7), elements=st.floats(-2.0, 2.0).filter(lambda w: abs(w) > 1e-6))

@@ -1,0 +1,1 @@
+"""Mathematics of value at risk: methods and backtests as pure functions of arrays. Knows no portfolio, source or metric."""
