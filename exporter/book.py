@@ -40,11 +40,13 @@ class Returns:
         days: (T,) the later day of each return, ascending.
         matrix: (T, N) ratio of the exposure, columns in the book's order of symbols; finite.
         coverage_ratio: days used over days asked for, 0 to 1.
+        earlier: (E, N) returns of the days right before the first of `days`, oldest first: what backtests of forecasts need.
     """
 
     days: NDArray[np.datetime64]
     matrix: Floats
     coverage_ratio: float
+    earlier: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,13 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Valuation:
-    """How a book is to be valued: name, base currency, scenarios wanted, symbol to sector."""
+    """How a book is to be valued: name, base currency, scenarios wanted and days before them, symbol to sector."""
 
     portfolio: str
     currency: str
     window_days: int
     sectors: Mapping[str, str]
+    earlier_days: int = 0
 
 
 def build_book(valuation: Valuation, holdings: Holdings, market: Market, previous: Book | None = None) -> Book | Gap:
@@ -150,7 +153,7 @@ def build_book(valuation: Valuation, holdings: Holdings, market: Market, previou
         values=values,
         nav=nav,
         returns=_known_returns(previous, symbols, valuation, market)
-        or joint_returns(symbols, valuation.currency, market, valuation.window_days),
+        or joint_returns(symbols, valuation.currency, market, valuation.window_days, valuation.earlier_days),
         unsupported=tuple(symbol for symbol in symbols if market.instrument(symbol) in UNSUPPORTED),
         market=market,
     )
@@ -167,16 +170,18 @@ def _margined(symbols: Sequence[str], market: Market) -> list[bool]:
     return [market.instrument(symbol) in MARGINED for symbol in symbols]
 
 
-def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days: int) -> Returns:
-    """The last `window_days` simple returns on days for which every symbol has a close.
+def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days: int, earlier_days: int = 0) -> Returns:
+    """The last `window_days` simple returns on days for which every symbol has a close, and up to `earlier_days` before them.
 
     A day missing for one symbol is left out for all, so the return after it spans more than one day for all of them alike.
     A margined instrument's notional was never paid, so it carries no exchange rate risk: its return is that of the price in
     its own currency, paid out at the day's rate.
     """
-    complete = market.complete_days(symbols, base)[-(window_days + 1) :] if symbols else np.empty(0, np.intp)
+    wanted = window_days + earlier_days
+    complete = market.complete_days(symbols, base)[-(wanted + 1) :] if symbols else np.empty(0, np.intp)
     if complete.size < 2:
-        return Returns(np.empty(0, "datetime64[D]"), np.empty((0, len(symbols))), 0.0)
+        none = np.empty((0, len(symbols)))
+        return Returns(np.empty(0, "datetime64[D]"), none, 0.0, none)
     with np.errstate(all="ignore"):
         matrix = _growth(symbols, base, market, complete) - 1.0
         for at, (symbol, margined) in enumerate(zip(symbols, _margined(symbols, market), strict=True)):
@@ -187,7 +192,8 @@ def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days
     if not finite.all():
         days, matrix = days[finite], matrix[finite]
     matrix.setflags(write=False)
-    return Returns(days, matrix, matrix.shape[0] / window_days)
+    recent = matrix[-window_days:]
+    return Returns(days[-window_days:], recent, recent.shape[0] / window_days, matrix[: matrix.shape[0] - recent.shape[0]])
 
 
 def _growth(symbols: Sequence[str], base: str, market: Market, rows: NDArray[np.intp]) -> Floats:

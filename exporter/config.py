@@ -64,6 +64,8 @@ class RiskConfig(Settings):
     """Fewer joint returns than this and VaR is undefined."""
     ewma_decay: float = Field(default=0.94, gt=0, lt=1)
     """Weight of yesterday's variance in today's, methods `ewma` and `filtered_historical`: 0.94 for daily data, RiskMetrics."""
+    backtest_days: int = Field(default=250, ge=2, le=10_000)
+    """Days on which the VaR forecast of the days before is held against the loss of the book as it is now."""
     minimum_sample: int = Field(default=30, ge=8)
     """Live returns a strategy needs before its drift is tested."""
 

@@ -157,7 +157,13 @@ class DeskState:
         if before is not None and self._untouched(portfolio):
             return before
         return build_book(
-            Valuation(portfolio.name, portfolio.base_currency, self.config.risk.window_days, self.config.sectors),
+            Valuation(
+                portfolio.name,
+                portfolio.base_currency,
+                self.config.risk.window_days,
+                self.config.sectors,
+                self.config.risk.backtest_days,
+            ),
             holdings,
             self.market,
             before if isinstance(before, Book) else None,

@@ -17,7 +17,7 @@ from exporter.analytic import Analytic
 from exporter.book import Book, Trade
 from exporter.config import LimitConfig, PortfolioConfig
 from exporter.desk import DeskState
-from exporter.limits import LIMIT, UTILIZATION
+from exporter.limits import LIMIT, MEASURES, UTILIZATION
 from exporter.pipeline import run_cycle
 from exporter.reading import Gap, Reading
 from exporter.reduction import RULES, merged, reducing_trades
@@ -26,6 +26,8 @@ TAIL = ("historical", "1d")
 """Method and horizon of the tail risk shown; those the limits are set on."""
 TIGHTER = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 """By how much the limit is tightened each time rounding, or days that count again without a closed position, miss it."""
+_ANSWERED = {measure.family for measure in MEASURES.values()} | {"desk_portfolio_value"}
+"""Families an answer is read from; every figure beside the net asset value is one a limit can be set on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,9 @@ def what_if(state: DeskState, trades: Sequence[Trade], analytics: Sequence[Analy
     """
     for index, trade in enumerate(trades):
         _check(state, trade, f"trades[{index}]")
-    before = run_cycle(state, analytics)
-    after = run_cycle(state.with_trades(trades), analytics) if trades else before
+    answering = _answering(analytics)
+    before = run_cycle(state, answering)
+    after = run_cycle(state.with_trades(trades), answering) if trades else before
     touched = {trade.portfolio for trade in trades} | set(about)
     shown = [each for each in state.config.portfolios if touched & {each.name, *each.members}]
     return Answer(
@@ -144,7 +147,7 @@ def trades_within(
         book = after.books[portfolio]
         if isinstance(book, Gap):
             raise Retryable(_no_value(portfolio, book), reason=Reason.SERVER_ERROR)
-        if _utilization(run_cycle(after, analytics), asked) <= 1.0 - headroom:
+        if _utilization(run_cycle(after, _answering(analytics)), asked) <= 1.0 - headroom:
             return trades
         kept = RULES[limit](book, asked.value * (1.0 - headroom) * (1.0 - tighter))
         trades = merged((*trades, *reducing_trades(after, config, book, kept)))
@@ -221,6 +224,11 @@ def _utilization(reading: Reading, limit: LimitConfig) -> float:
             reason=Reason.SERVER_ERROR,
         )
     return used
+
+
+def _answering(analytics: Sequence[Analytic]) -> list[Analytic]:
+    """Those an answer is made of: figures and limits. The others look back at what no trade changes."""
+    return [analytic for analytic in analytics if _ANSWERED & {family.name for family in analytic.metrics}]
 
 
 def _figures(reading: Reading, portfolio: str) -> Figures:

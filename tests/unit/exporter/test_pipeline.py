@@ -52,6 +52,7 @@ def test_what_is_undefined_is_counted_by_analytic_and_reason() -> None:
         ("concentration", "flat_book"): 2.0,
         ("pnl", "flat_book"): 2.0,
         ("tail_risk", "flat_book"): 2.0,
+        ("var_backtest", "flat_book"): 2.0,
     }
 
 

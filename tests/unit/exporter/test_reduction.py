@@ -36,7 +36,7 @@ def made(weights: Floats | list[float], sectors: str = "", returns: Floats | Non
         values,
         values,
         1.0,
-        Returns(np.arange(matrix.shape[0]).astype("datetime64[D]"), matrix, 1.0),
+        Returns(np.arange(matrix.shape[0]).astype("datetime64[D]"), matrix, 1.0, matrix[:0]),
         (),
         Market(align(()), {}, {}),
     )
