@@ -182,11 +182,7 @@ def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days
     if complete.size < 2:
         none = np.empty((0, len(symbols)))
         return Returns(np.empty(0, "datetime64[D]"), none, 0.0, none)
-    with np.errstate(all="ignore"):
-        matrix = _growth(symbols, base, market, complete) - 1.0
-        for at, (symbol, margined) in enumerate(zip(symbols, _margined(symbols, market), strict=True)):
-            if margined and market.priced_in(symbol) != base:
-                matrix[:, at] -= _growth([market.priced_in(symbol)], base, market, complete)[:, 0] - 1.0
+    matrix = returns_between(symbols, base, market, complete)
     finite = np.isfinite(matrix).all(axis=1)
     days = market.closes.days[complete[1:]]
     if not finite.all():
@@ -194,6 +190,19 @@ def joint_returns(symbols: Sequence[str], base: str, market: Market, window_days
     matrix.setflags(write=False)
     recent = matrix[-window_days:]
     return Returns(days[-window_days:], recent, recent.shape[0] / window_days, matrix[: matrix.shape[0] - recent.shape[0]])
+
+
+def returns_between(symbols: Sequence[str], base: str, market: Market, rows: NDArray[np.intp]) -> Floats:
+    """(len(rows) - 1, N) simple returns from each of these rows of the closes to the next; not finite where a close is missing.
+
+    Source of the treatment of margined instruments: see `joint_returns`.
+    """
+    with np.errstate(all="ignore"):
+        matrix = _growth(symbols, base, market, rows) - 1.0
+        for at, (symbol, margined) in enumerate(zip(symbols, _margined(symbols, market), strict=True)):
+            if margined and market.priced_in(symbol) != base:
+                matrix[:, at] -= _growth([market.priced_in(symbol)], base, market, rows)[:, 0] - 1.0
+    return matrix
 
 
 def _growth(symbols: Sequence[str], base: str, market: Market, rows: NDArray[np.intp]) -> Floats:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from deskwatch.config import AtLeastOne, CrossFault, FilePath, Secret, Settings
+from deskwatch.config import AtLeastOne, CrossFault, FilePath, LoadedFile, Secret, Settings
 from deskwatch.errors import ConfigError
 from deskwatch.http import HttpConfig, HttpUrl
 from deskwatch.plugins import OneOf
@@ -55,6 +56,30 @@ class LimitConfig(Settings):
         return value
 
 
+def _repeated(key: str, names: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield [key, index, "name"], f"must be unique, {name!r} stands at {key}[{names.index(name)}] too"
+
+
+class StressConfig(Settings):
+    """A scenario the book is put through: returns made up, or those of a day in history."""
+
+    name: Name
+    """Label `scenario`."""
+    shocks: dict[str, Annotated[float, Field(ge=-1.0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """Simple return of a symbol, of every symbol of a sector (`sector:NAME`), or of the rest (`*`); -0.1 is a fall of 10 %.
+    The most particular counts; what nothing names does not move."""
+    day: date | None = None
+    """A day of the price history, e.g. 2015-01-15: every symbol moves as it did that day."""
+
+    @model_validator(mode="after")
+    def _is_one_of_the_two(self) -> Self:
+        if bool(self.shocks) == (self.day is not None):
+            raise CrossFault([(["shocks"], "give either shocks or day")])
+        return self
+
+
 class RiskConfig(Settings):
     """Statistics of VaR and expected shortfall."""
 
@@ -69,10 +94,18 @@ class RiskConfig(Settings):
     minimum_sample: int = Field(default=30, ge=8)
     """Live returns a strategy needs before its drift is tested."""
 
+    benchmarks: tuple[str, ...] = ()
+    """Symbols with a price history that beta is measured against."""
+    stress: tuple[StressConfig, ...] = ()
+    """Scenarios whose loss is exported."""
+
     @model_validator(mode="after")
     def _minimum_fits(self) -> Self:
+        faults: list[tuple[KeyPath, str]] = [*_repeated("stress", [each.name for each in self.stress])]
         if self.minimum_days > self.window_days:
-            raise CrossFault([(["minimum_days"], f"must be <= window_days ({self.window_days}), was {self.minimum_days}")])
+            faults.append((["minimum_days"], f"must be <= window_days ({self.window_days}), was {self.minimum_days}"))
+        if faults:
+            raise CrossFault(faults)
         return self
 
 
@@ -89,7 +122,7 @@ class ReloadConfig(Settings):
     """When the configuration is read again without being asked (SIGHUP and `POST /-/reload` ask)."""
 
     watch: bool = False
-    """Read it again when the file, or a file a secret stands in, has changed."""
+    """Read it again when the file, or one a secret, a certificate or a rule stands in, has changed."""
     watch_seconds: float = Field(default=5.0, gt=0)
     """Time between two looks at the files."""
 
@@ -114,7 +147,7 @@ class ReceiverAddress(HttpConfig):
 class DetectorConfig(Settings):
     """The second detector: checks the critical desk limits each cycle, without Prometheus."""
 
-    rules: tuple[FilePath, ...] = ()
+    rules: tuple[LoadedFile, ...] = ()
     """Rule files whose critical desk-limit alerts it repeats; by default those shipped with deskwatch."""
     external_labels: dict[str, str] = Field(default_factory=dict)
     """Prometheus's `global.external_labels`, so that both detectors raise the same alert."""
@@ -201,9 +234,3 @@ class ExporterConfig(Settings):
             if (limit.portfolio, limit.limit) in seen:
                 yield ["limits", index], f"the limit {limit.limit} of {limit.portfolio} stands here twice"
             seen.add((limit.portfolio, limit.limit))
-
-
-def _repeated(key: str, names: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield [key, index, "name"], f"must be unique, {name!r} stands at {key}[{names.index(name)}] too"
