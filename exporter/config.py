@@ -94,6 +94,10 @@ class RiskConfig(Settings):
     minimum_sample: int = Field(default=30, ge=8)
     """Live returns a strategy needs before its drift is tested."""
 
+    correlation_assets: int = Field(default=10, ge=2, le=50)
+    """The largest positions whose correlations are exported: n of them are n(n-1)/2 series."""
+    recent_days: int = Field(default=60, ge=20)
+    """Days at the end of the window whose correlations are held against those before."""
     benchmarks: tuple[str, ...] = ()
     """Symbols with a price history that beta is measured against."""
     stress: tuple[StressConfig, ...] = ()

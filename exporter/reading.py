@@ -63,6 +63,7 @@ class Gap(StrEnum):
     """Margined instruments are held and neither equity nor entry prices are known."""
     NAV_NOT_POSITIVE = "nav_not_positive"
     FLAT_BOOK = "flat_book"
+    SINGLE_POSITION = "single_position"
     SHORT_HISTORY = "short_history"
     SHORT_SAMPLE = "short_sample"
     ZERO_VARIANCE = "zero_variance"

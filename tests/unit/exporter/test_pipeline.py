@@ -50,7 +50,10 @@ def test_what_is_undefined_is_counted_by_analytic_and_reason() -> None:
     counts = {sample.labels: sample.value for sample in reading.samples if sample.family.name == "desk_analytic_undefined"}
     assert counts == {
         ("concentration", "flat_book"): 2.0,
+        ("correlation", "flat_book"): 2.0,
         ("pnl", "flat_book"): 2.0,
+        ("regime", "flat_book"): 2.0,
+        ("stress", "flat_book"): 2.0,
         ("tail_risk", "flat_book"): 2.0,
         ("var_backtest", "flat_book"): 2.0,
     }
