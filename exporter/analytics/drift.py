@@ -16,6 +16,7 @@ from exporter.analytic import Result
 from exporter.desk import DeskState
 from exporter.market import Floats
 from exporter.reading import Family, Gap, Undefined
+from exporter.risk.performance import mean_return, sharpe, win_rate
 from exporter.snapshot import StrategyReturns
 
 PVALUE = Family(
@@ -45,8 +46,6 @@ SERIES = "returns"
 TEST = "ks"
 EXACT_UP_TO = 10_000
 """Sample size to which the p-value is exact, as in scipy."""
-NOISE = 1e-12
-"""Share of the largest return below which a mean or a deviation is rounding, not a number."""
 
 
 def compute(state: DeskState) -> Iterator[Result]:
@@ -156,32 +155,6 @@ def benjamini_yekutieli(pvalues: Floats) -> Floats:
     adjusted = np.empty(count)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted
-
-
-def sharpe(returns: Floats) -> float | Gap:
-    """Mean over standard deviation (ddof 1) per period, not annualised, over a riskless rate of zero.
-
-    Source: W. F. Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994), 49.
-    """
-    scale = float(np.abs(returns).max())
-    if scale == 0.0:
-        return Gap.ZERO_VARIANCE
-    scaled = returns / scale
-    deviation = float(scaled.std(ddof=1))
-    return float(scaled.mean()) / deviation if deviation > NOISE else Gap.ZERO_VARIANCE
-
-
-def win_rate(returns: Floats) -> float | Gap:
-    """Gains over periods that were not zero, 0 to 1."""
-    decided = int(np.count_nonzero(returns))
-    return int(np.count_nonzero(returns > 0.0)) / decided if decided else Gap.ZERO_VARIANCE
-
-
-def mean_return(returns: Floats) -> float:
-    """Arithmetic mean per period, ratio; exactly 0 where only rounding is left."""
-    scale = float(np.abs(returns).max())
-    mean = float((returns / scale).mean()) if scale > 0.0 else 0.0
-    return mean * scale if abs(mean) > NOISE else 0.0
 
 
 def _ratios(strategy: str, live: Floats, backtest: Floats) -> Iterator[Result]:

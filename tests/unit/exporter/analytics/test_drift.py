@@ -15,9 +15,10 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from exporter.analytics import drift
-from exporter.analytics.drift import benjamini_yekutieli, mean_return, sharpe, two_sample_ks, win_rate
+from exporter.analytics.drift import benjamini_yekutieli, two_sample_ks
 from exporter.market import Floats
 from exporter.reading import Gap
+from exporter.risk.performance import mean_return, sharpe, win_rate
 from tests.unit.exporter.desks import feed, make_config, make_state, results, strategy
 
 RETURNS = arrays.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1.0, 1.0))
