@@ -1,4 +1,5 @@
-"""Concentration: the largest position over net asset value, and the Herfindahl-Hirschman index of the exposures over gross."""
+"""Concentration: the largest position over net asset value, the Herfindahl-Hirschman index of the exposures over gross, and the
+number of equal positions that comes to."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ HHI = Family(
     "Herfindahl-Hirschman index: sum of squared shares of gross exposure, 1/N for N equal positions, 1 for a single one",
     ("portfolio",),
 )
-METRICS = (LARGEST, HHI)
+EFFECTIVE = Family(
+    "desk_concentration_effective_positions",
+    "Number of equal positions that would be as concentrated: one over the Herfindahl-Hirschman index",
+    ("portfolio",),
+)
+METRICS = (LARGEST, HHI, EFFECTIVE)
 NAME = "concentration"
 
 
@@ -53,4 +59,8 @@ def _of(book: Book) -> Iterator[Result]:
         return
     yield LARGEST.sample(book.portfolio, value=float(np.abs(book.weights).max()))
     index = hhi(book.values)
-    yield Undefined(NAME, Gap.FLAT_BOOK, book.portfolio) if index is None else HHI.sample(book.portfolio, value=index)
+    if index is None:
+        yield Undefined(NAME, Gap.FLAT_BOOK, book.portfolio)
+        return
+    yield HHI.sample(book.portfolio, value=index)
+    yield EFFECTIVE.sample(book.portfolio, value=1.0 / index)

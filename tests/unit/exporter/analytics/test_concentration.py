@@ -18,13 +18,14 @@ VALUES = arrays.arrays(np.float64, st.integers(1, 50), elements=st.floats(-1e6, 
 
 
 def test_the_largest_weight_is_over_net_asset_value_and_hhi_over_gross() -> None:
-    """-90,000 and 30,000 on 1,000,000: 0.09; shares of gross 3/4 and 1/4: 10/16."""
+    """-90,000 and 30,000 on 1,000,000: 0.09; shares of gross 3/4 and 1/4: 10/16, as 1.6 equal ones."""
     state = desk_of({"A": -90, "B": 30}, [history("A", [1_000.0]), history("B", [1_000.0])], cash=1_060_000)
     samples, gaps = results(concentration.compute, state)
     assert gaps == []
     assert samples == {
         ("desk_concentration_max_ratio", "carry"): pytest.approx(0.09),
         ("desk_concentration_hhi_ratio", "carry"): pytest.approx(0.625),
+        ("desk_concentration_effective_positions", "carry"): pytest.approx(1.6),
     }
 
 
