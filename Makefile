@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 help:
 	@echo "make demo    run the desk on real ECB rates through Prometheus, Alertmanager and the receiver"
 	@echo "make test    all tests; those that need real components say how to get them"
-	@echo "make stack   fetch Prometheus and Alertmanager into .stack (no root)"
+	@echo "make stack   fetch what tests start into .stack: Prometheus, Alertmanager, PostgreSQL, MariaDB, MLflow, Kafka (no root)"
 	@echo "make check   ruff, mypy, import direction, generated files up to date"
 	@echo "make bench   speed and memory beside peers       make soak   1,000 kills of the receiver"
 	@echo "make lock    renew requirements/*.lock           make docs   renew generated parts of the docs"
@@ -40,7 +40,10 @@ soak: $(VENV)/.dev
 	DESKWATCH_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -q -s tests/flows/receiver/test_crash.py -k kills $(ARGS)
 
 stack:
-	deploy/stack.sh .stack
+	deploy/stack.sh --databases .stack
+	deploy/stack.sh --suite trixie .stack
+	deploy/mlflow.sh .stack
+	deploy/kafka.sh .stack
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m dashboards.generate

@@ -1,4 +1,4 @@
-"""Generates the parts of README.md that follow from the code; a test holds that they are current.
+"""Generates what follows from the code in README.md, and docs/configuration.md; a test holds that both are current.
 
 `python -m tests.docs --write` renews them; without `--write` it prints what would change.
 """
@@ -20,6 +20,7 @@ from exporter.source import SOURCES
 from receiver.channel import CHANNELS
 from receiver.enricher import ENRICHERS
 from receiver.hook_room import HOOKS
+from tests import configuration
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -62,13 +63,13 @@ def renewed(text: str) -> str:
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Renew README.md."""
-    text = README.read_text()
-    new = renewed(text)
-    if "--write" in arguments:
-        README.write_text(new)
-    elif new != text:
-        sys.exit("README.md is not current: run `make docs`")
+    """Renew README.md and docs/configuration.md."""
+    pages = {README: renewed(README.read_text()), configuration.PAGE: configuration.page()}
+    for file, new in pages.items():
+        if "--write" in arguments:
+            file.write_text(new)
+        elif not file.exists() or new != file.read_text():
+            sys.exit(f"{file.name} is not current: run `make docs`")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ EXCEPTIONS = Family(
     "Days of the window on which the hypothetical loss was above the historical VaR forecast for them",
     ("portfolio", "confidence", "window"),
 )
-DAYS = Family("desk_var_backtest_days", "Days of the window for which there is a forecast", ("portfolio", "window"))
+SAMPLE_SIZE = Family(
+    "desk_var_backtest_sample_size", "Days of the window for which there is a forecast", ("portfolio", "window")
+)
 PVALUE = Family(
     "desk_var_backtest_pvalue",
     "Probability of exceptions like these were the forecasts right, 0 to 1: kupiec (number), christoffersen (independence), "
@@ -55,7 +57,7 @@ Z2 = Family(
     "Acerbi and Szekely's second statistic: about 0 where expected shortfall was right, below -0.7 where it was too small",
     ("portfolio", "confidence"),
 )
-METRICS = (EXCEPTIONS, DAYS, PVALUE, TRAFFIC_LIGHT, Z2)
+METRICS = (EXCEPTIONS, SAMPLE_SIZE, PVALUE, TRAFFIC_LIGHT, Z2)
 NAME = "var_backtest"
 LIGHT_CONFIDENCE = "0.99"
 SHORTFALL_CONFIDENCE = "0.975"
@@ -82,7 +84,7 @@ def _of(book: Book, risk: RiskConfig) -> Iterator[Result]:
     windows = sliding_window_view(losses, risk.window_days)[:-1].T
     realised = losses[risk.window_days :]
     window = str(risk.backtest_days)
-    yield DAYS.sample(book.portfolio, window, value=float(realised.size))
+    yield SAMPLE_SIZE.sample(book.portfolio, window, value=float(realised.size))
     for label in CONFIDENCES:
         yield from _at(book.portfolio, window, label, windows, realised)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from deskwatch.cli import collect_catalogue, main
+from tests import configuration
 from tests.docs import README, renewed
 
 TOP = Path(__file__).parents[2]
@@ -16,6 +17,11 @@ TOP = Path(__file__).parents[2]
 def test_generated_parts_of_the_readme_are_current() -> None:
     """`make docs` renews them."""
     assert renewed(README.read_text()) == README.read_text()
+
+
+def test_the_page_of_the_configuration_is_current() -> None:
+    """Every key with its type, default and meaning."""
+    assert configuration.page() == configuration.PAGE.read_text()
 
 
 def test_every_family_has_a_name_a_type_and_a_meaning() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.analytics.var_backtest import DAYS, EXCEPTIONS, PVALUE, TRAFFIC_LIGHT, Z2, compute
+from exporter.analytics.var_backtest import EXCEPTIONS, PVALUE, SAMPLE_SIZE, TRAFFIC_LIGHT, Z2, compute
 from exporter.market import Floats
 from exporter.reading import Gap
 from exporter.risk.backtest import binomial_pvalue, kupiec
@@ -38,7 +38,7 @@ def test_exceptions_are_counted_as_a_loop_over_the_days_would() -> None:
         assert by_name(samples, EXCEPTIONS)["carry", label, "60"] == count
         assert by_name(samples, PVALUE)["carry", label, "kupiec"] == pytest.approx(kupiec(count, 60, ratio).pvalue)
         assert by_name(samples, PVALUE)["carry", label, "binomial"] == pytest.approx(binomial_pvalue(count, 60, ratio))
-    assert by_name(samples, DAYS) == {("carry", "60"): 60.0}
+    assert by_name(samples, SAMPLE_SIZE) == {("carry", "60"): 60.0}
 
 
 def test_z2_compares_the_losses_beyond_var_with_the_shortfall_forecast() -> None:
