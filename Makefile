@@ -61,6 +61,8 @@ lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
 	  --no-emit-find-links -c requirements/run.lock pyproject.toml --extra demo --extra build --extra ccxt --extra mysql --group dev \
 	  --no-emit-package deskwatch -o requirements/dev.lock --upgrade
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  --no-emit-find-links requirements/mlflow.in -o requirements/mlflow.lock --upgrade
 
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.made
 	$(call install,requirements/run.lock)

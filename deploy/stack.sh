@@ -4,12 +4,13 @@
 #   stack.sh [DIRECTORY]                         this system's own packages            -> DIRECTORY/usr/bin
 #   stack.sh --suite trixie [DIRECTORY]          the pair of another Debian release    -> DIRECTORY/trixie/usr/bin
 #   stack.sh --suite trixie --mirror URL [DIR]   the same from that mirror; by default the one apt uses here for Debian
+#   stack.sh --databases [DIRECTORY]             PostgreSQL and MariaDB as well, for tests   -> DIRECTORY/databases/bin
 #
 # Packages come from apt (signatures checked) and are only unpacked: nothing is installed, started or configured.
 # Does nothing where the programs are on PATH or already there. Exit 1 with one line on stderr where it cannot.
 set -eu
 
-suite='' mirror='' directory='' scratch=''
+suite='' mirror='' directory='' scratch='' databases=''
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() { printf 'stack.sh: %s\n' "$*" >&2; exit 1; }
@@ -25,12 +26,14 @@ while [ $# -gt 0 ]; do
       [ $# -ge 2 ] || fail "$1 needs a value"
       if [ "$1" = --suite ]; then suite=$2; else mirror=$2; fi
       shift ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --databases) databases=wanted ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) fail "unknown option $1; see stack.sh --help" ;;
     *) [ -z "$directory" ] || fail "one directory only, got $directory and $1"; directory=$1 ;;
   esac
   shift
 done
+[ -z "$databases" ] || sh "$(dirname "$0")/databases.sh" "${directory:-.stack}" || exit 1
 case $suite in *[!a-z0-9-]*) fail "--suite must be a release name such as trixie, was $suite" ;; esac
 
 # Debian calls the server prometheus-alertmanager, the upstream archives alertmanager.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,14 +53,18 @@ def main() -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def check(files: tuple[Path, ...]) -> None:
+@click.option("--connect", is_flag=True, help="Also ask every source, Alertmanager and receiver once: uses their rate limits.")
+def check(files: tuple[Path, ...], connect: bool) -> None:
     """Check configuration files: every fault at once, exit 1 if there is any."""
+    from deskwatch.connections import finish
+
     failed = False
+    good: dict[Path, Mapping[str, Any]] = {}
     for file in files:
         try:
             content = read(file)
             wanted = {name: model() for name, model in sections().items() if name in content}
-            load(file, wanted)
+            good[file] = load(file, wanted)
         except ConfigError as error:
             failed = True
             click.echo(f"{file}: {len(error.faults)} fault{'s' if len(error.faults) > 1 else ''}", err=True)
@@ -69,7 +72,24 @@ def check(files: tuple[Path, ...]) -> None:
                 click.echo(f"  {fault}", err=True)
         else:
             click.echo(f"{file}: ok ({', '.join(sorted(wanted)) or 'empty'})")
-    sys.exit(1 if failed else 0)
+    if connect and good:
+        failed = not _connect(good) or failed
+    finish(1 if failed else 0)
+
+
+def _connect(checked: Mapping[Path, Mapping[str, Any]]) -> bool:
+    """Ask everything the files name and print what came of it; whether all of it answered."""
+    from deskwatch.connections import ask
+    from deskwatch.logs import LogConfig, configure
+
+    configure(LogConfig(level="error"), component="check")
+    well = True
+    for file, found in zip(checked, ask(list(checked.values())), strict=True):
+        for finding in found:
+            well = well and finding.ok
+            for line in finding.lines():
+                click.echo(f"{file}: {line}", err=not finding.ok)
+    return well
 
 
 @main.command()

@@ -10,11 +10,11 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,6 +29,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from deskwatch.errors import ConfigError, Fault
+from deskwatch.files import Stamp, stamp
+from deskwatch.yaml_file import read_mapping
 
 SECTION_GROUP = "deskwatch.sections"
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -87,13 +89,21 @@ def _take_secret_file(found: dict[Any, Any], name: str, context: Mapping[str, An
     if name in found:
         found[name] = _Unreadable(key, f"give either {name} or {key}, not both")
         return
+    path = context.get("folder", Path()) / str(file)
+    _note(path, context)
     try:
-        content = (context.get("folder", Path()) / str(file)).read_text(encoding="utf-8").strip()
+        content = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         found[name] = _Unreadable(key, f"cannot read {file}: {why}")
         return
     found[name] = content or _Unreadable(key, f"{file} is empty")
+
+
+def _note(path: Path, context: Mapping[str, Any]) -> None:
+    """Remember which files the configuration was read from, and what they were then."""
+    if "files" in context:
+        context["files"].setdefault(path, stamp(path))
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -103,6 +113,15 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path; a relative one counts from the folder of the configuration file."""
+
+
+def _noted(path: Path, info: ValidationInfo) -> Path:
+    _note(path, info.context or {})
+    return path
+
+
+LoadedFile = Annotated[FilePath, AfterValidator(_noted)]
+"""A `FilePath` whose content is part of the configuration, as a certificate's is: where files are watched, this one is too."""
 
 
 def _is_filled(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -138,7 +157,25 @@ def sections() -> dict[str, Callable[[], type[BaseModel]]]:
     return known
 
 
-def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration as read.
+
+    Args:
+        sections: section name to validated, frozen model.
+        files: every file it was read from, those of secrets and certificates included, and what each was just before.
+    """
+
+    sections: Mapping[str, Any]
+    files: Mapping[Path, Stamp]
+
+
+def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+    """The sections of `load_all`."""
+    return load_all(path, wanted, environment).sections
+
+
+def load_all(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping[str, str] | None = None) -> Loaded:
     """Read the file and validate the wanted sections.
 
     Args:
@@ -146,12 +183,10 @@ def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping
         wanted: section name to model. A section absent from the file is validated as empty.
         environment: where `${NAME}` is looked up; the process's own by default.
 
-    Returns:
-        Section name to validated, frozen model.
-
     Raises:
         ConfigError: with every fault found, each with its key path.
     """
+    files = {path: stamp(path)}
     source = read(path)
     known = {*sections(), *wanted}
     faults = [Fault(str(key), _unknown(str(key), sorted(known))) for key in source if key not in known]
@@ -159,9 +194,8 @@ def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping
     loaded = {}
     for name, model in wanted.items():
         content = expansion.expand(source.get(name, {}), (name,))
-        result = validate(
-            model, content if content is not None else {}, folder=path.parent, at=(name,), hidden=expansion.values
-        )
+        content = content if content is not None else {}
+        result = validate(model, content, folder=path.parent, at=(name,), hidden=expansion.values, files=files)
         if isinstance(result, BaseModel):
             loaded[name] = result
         else:
@@ -169,7 +203,7 @@ def load(path: Path, wanted: Mapping[str, type[BaseModel]], environment: Mapping
     faults += expansion.faults
     if faults:
         raise ConfigError(faults)
-    return loaded
+    return Loaded(loaded, files)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -178,23 +212,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: file missing, unreadable, not YAML (with line and column) or not a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot read the file: {error.strerror}")]) from error
-    except UnicodeError as error:
-        raise ConfigError([Fault(str(path), "is not UTF-8 text")]) from error
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError([Fault(where, f"is not valid YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(str(path), f"is not valid YAML: {error}")]) from error
-    if not isinstance(content, dict):
-        raise ConfigError([Fault(str(path), f"must be a mapping with the keys {', '.join(sorted(sections()))}")])
-    return content
+    return read_mapping(path, sections())
 
 
 def validate(
@@ -204,6 +222,7 @@ def validate(
     folder: Path = Path(),
     at: Sequence[str | int] = (),
     hidden: frozenset[str] | set[str] = frozenset(),
+    files: dict[Path, Stamp] | None = None,
 ) -> ModelT | list[Fault]:
     """Validate one section; the model, or every fault in it.
 
@@ -213,8 +232,10 @@ def validate(
         folder: relative file names count from here.
         at: key path of the section, prefixed to each fault.
         hidden: texts that came from the environment and are not shown in messages.
+        files: is told every file that was read, and what it was just before.
     """
-    context: dict[str, Any] = {"folder": folder, "secret_keys": set(), "known_keys": {}}
+    noted: dict[Path, Stamp] = {} if files is None else files
+    context: dict[str, Any] = {"folder": folder, "secret_keys": set(), "known_keys": {}, "files": noted}
     try:
         return TypeAdapter(model).validate_python(content, context=context)
     except ValidationError as error:
@@ -306,23 +327,3 @@ class _Expansion:
             return match[0]
         self.values.add(self._environment[name])
         return self._environment[name]
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: the second would silently win."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, dict | list):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands here twice", key_node.start_mark)
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

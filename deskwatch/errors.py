@@ -5,6 +5,7 @@
     DeskwatchError
     ├── ConfigError      the operator corrects the configuration; carries every fault found
     ├── Retryable        the same call may succeed later; carries a bounded reason and, where told, the wait
+    │   └── Throttled    nothing was asked: our own share of the peer's rate limit is used up for so long
     ├── Permanent        the same call will never succeed; carries a bounded reason
     └── StoreUnavailable nothing was committed, or it is not known whether it was; answer 503 and let the peer retry
 """
@@ -71,6 +72,19 @@ class Retryable(DeskwatchError):
         super().__init__(message)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class Throttled(Retryable):
+    """Nothing was asked, because our own share of the peer's rate limit is used up: no failure of the peer's.
+
+    Args:
+        message: which limit, how much of it is used.
+        retry_after_seconds: when the same call fits again; exactly so long is to be waited.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message, reason=Reason.RATE_LIMITED, retry_after_seconds=retry_after_seconds)
+        self.wait_seconds = retry_after_seconds
 
 
 class Permanent(DeskwatchError):

@@ -6,7 +6,8 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -15,6 +16,11 @@ from deskwatch.config import Settings
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
+
+
+_CAPTURE: ContextVar[list[dict[str, Any]] | None] = ContextVar("capture", default=None)
+MOST_CAPTURED = 200
+"""Lines kept of what is captured; later ones are only logged."""
 
 
 class LogConfig(Settings):
@@ -39,6 +45,7 @@ def configure(config: LogConfig, *, component: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _component(component),
+        _capture,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -67,6 +74,29 @@ def _component(name: str) -> Processor:
         return event
 
     return add
+
+
+def _capture(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    lines = _CAPTURE.get()
+    if lines is not None and len(lines) < MOST_CAPTURED:
+        line = {name: value for name, value in event.items() if not name.startswith("_")}
+        raised = line.pop("exc_info", None)
+        if raised:
+            error = raised if isinstance(raised, BaseException) else sys.exc_info()[1]
+            line["exception"] = type(error).__name__  # the traceback is in the log
+        lines.append(line)
+    return event
+
+
+@contextmanager
+def captured() -> Iterator[list[dict[str, Any]]]:
+    """Every line logged inside, by this task and those it starts, is logged as ever and also added to this list."""
+    lines: list[dict[str, Any]] = []
+    token = _CAPTURE.set(lines)
+    try:
+        yield lines
+    finally:
+        _CAPTURE.reset(token)
 
 
 def get_logger() -> FilteringBoundLogger:

@@ -1,14 +1,15 @@
-"""The exporter's HTTP: the landing page, `/metrics`, what is undefined, one fetch for debugging, what-if. Changes nothing.
+"""The exporter's HTTP: the landing page, `/metrics`, what is undefined, what a source delivered, what-if.
 
-Answers come from the last cycle; nothing here computes on the event loop.
+Answers come from the last cycle and the last fetches; nothing here computes on the event loop. A fetch uses up a
+venue's rate limit, which the trader needs too: so reading shows the last one, and only `POST /debug/source`, which needs the
+token, makes one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from jinja2 import Environment, PackageLoader
 from deskwatch import __version__
 from deskwatch.clock import Clock
 from deskwatch.errors import Permanent, Retryable
+from deskwatch.logs import captured
 from deskwatch.web import Readiness, Route, problem
 from exporter.analytic import Analytic
 from exporter.book import Trade
@@ -26,10 +28,14 @@ from exporter.exposition import Exposition, choose
 from exporter.limits import LIMIT, UTILIZATION
 from exporter.poller import Poller, Tracked
 from exporter.reading import Reading
+from exporter.snapshot import History
+from exporter.source_view import details, presentable, summary
 from exporter.whatif import answer_as_dict, trades_within, what_if
 
 QUESTIONS_AT_ONCE = 2
 """What-if questions computed side by side; more wait their turn."""
+SHOWN_RECORDS, MOST_SHOWN_RECORDS = 10, 1000
+"""Records of each kind under `/debug/source`, unless `records=` asks for another number."""
 
 
 class AskedTrade(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,16 +59,32 @@ _QUESTION = msgspec.json.Decoder(Question)
 
 
 class Api:
-    """Handlers over the running exporter."""
+    """Handlers over the running exporter.
+
+    Args:
+        clock: monotonic time.
+        poller: the sources.
+        cycle: the last reading.
+        exposition: the page.
+        analytics: for what-if.
+        bars: the daily bars kept of a source.
+    """
 
     def __init__(
-        self, clock: Clock, poller: Poller, cycle: Cycle, exposition: Exposition, analytics: Sequence[Analytic]
+        self,
+        clock: Clock,
+        poller: Poller,
+        cycle: Cycle,
+        exposition: Exposition,
+        analytics: Sequence[Analytic],
+        bars: Callable[[str], tuple[History, ...]] = lambda _: (),
     ) -> None:
         self._clock = clock
         self._poller = poller
         self._cycle = cycle
         self._exposition = exposition
         self._analytics = analytics
+        self._bars = bars
         self._asking = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._pages = Environment(
             loader=PackageLoader("exporter", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -74,7 +96,8 @@ class Api:
             Route("GET", "/", self.landing, "read"),
             Route("GET", "/metrics", self.metrics, "read"),
             Route("GET", "/debug/undefined", self.undefined, "read"),
-            Route("GET", "/debug/source", self.source, "read"),
+            Route("GET", "/debug/source", self.show_source, "read"),
+            Route("POST", "/debug/source", self.fetch_source, "change"),
             Route("POST", "/api/v1/what-if", self.what_if, "read"),
         )
 
@@ -95,7 +118,7 @@ class Api:
     async def landing(self, _: web.Request) -> web.Response:
         """A page for a person."""
         now = self._clock.monotonic()
-        sources = [_about_source(tracked, now) for tracked in self._poller.sources.values()]
+        sources = [summary(tracked, now) for tracked in self._poller.sources.values()]
         page = await asyncio.to_thread(self._landing, sources, self._cycle.latest)
         return web.Response(text=page, content_type="text/html")
 
@@ -116,13 +139,25 @@ class Api:
             return problem(503, "there is no reading yet")
         return _json({"at": latest.reading.at.isoformat(), "undefined": _about_undefined(latest.reading)})
 
-    async def source(self, request: web.Request) -> web.Response:
-        """One fetch of one source now."""
-        name = request.query.get("name", "")
-        if name not in self._poller.sources:
-            known = ", ".join(self._poller.sources)
-            return problem(404, f"name: no source is called {name!r}; there are: {known}")
-        return _json(_about_fetch(await self._poller.inspect(name)))
+    async def show_source(self, request: web.Request) -> web.Response:
+        """What is known of a source from its last fetches. Asks the venue nothing."""
+        name, records = _source_name(request, self._poller), _record_count(request)
+        return await self._about(self._poller.sources[name], records, None)
+
+    async def fetch_source(self, request: web.Request) -> web.Response:
+        """Fetch a source now, whether or not its breaker is open, and show what came of it, its log lines too."""
+        name, records = _source_name(request, self._poller), _record_count(request)
+        with captured() as lines:
+            try:
+                tracked = await self._poller.inspect(name)
+            except KeyError:
+                raise web.HTTPNotFound(text=f"name: a reload has just taken the source {name!r} away") from None
+        return await self._about(tracked, records, lines)
+
+    async def _about(self, tracked: Tracked, records: int, lines: list[dict[str, Any]] | None) -> web.Response:
+        bars = self._bars(tracked.name) if tracked.source.keeps_histories else ()
+        found = details(tracked, self._clock.monotonic(), records, bars, lines)
+        return await asyncio.to_thread(lambda: _json(presentable(found, tracked.config)))
 
     async def what_if(self, request: web.Request) -> web.Response:
         """The desk's numbers after trades, or the trades that respect a limit and the numbers after them."""
@@ -161,36 +196,19 @@ def _json(content: Any) -> web.Response:
     return web.Response(body=json.dumps(content, allow_nan=False).encode(), content_type="application/json")
 
 
-def _about_source(tracked: Tracked, now: float) -> dict[str, Any]:
-    age = tracked.age_seconds(now)
-    return {
-        "name": tracked.name,
-        "kind": tracked.source.kind,
-        "up": tracked.up,
-        "stale": tracked.is_stale(now),
-        "age": None if age is None else timedelta(seconds=round(age)),
-        "data_at": tracked.snapshot.data_at if tracked.snapshot else None,
-        "error": "" if tracked.up else tracked.last_error,
-        "rejected": sum(tracked.rejected.values()),
-    }
+def _source_name(request: web.Request, poller: Poller) -> str:
+    name = request.query.get("name", "")
+    if name not in poller.sources:
+        raise web.HTTPNotFound(text=f"name: no source is called {name[:80]!r}; there are: {', '.join(poller.sources)}")
+    return name
 
 
-def _about_fetch(tracked: Tracked) -> dict[str, Any]:
-    snapshot = tracked.snapshot if tracked.up else None
-    kinds = sorted(tracked.source.provides)
-    return {
-        "source": tracked.name,
-        "kind": tracked.source.kind,
-        "succeeded": tracked.up,
-        "error": None if tracked.up else tracked.last_error,
-        "duration_seconds": tracked.duration_seconds,
-        "fetched_at": snapshot.fetched_at.isoformat() if snapshot else None,
-        "data_at": snapshot.data_at.isoformat() if snapshot and snapshot.data_at else None,
-        "records": {kind: len(getattr(snapshot, kind)) for kind in kinds} if snapshot else {},
-        "rejected": [{"record": each.record, "reason": each.reason} for each in snapshot.rejected[:100]] if snapshot else [],
-        "rejected_count": len(snapshot.rejected) if snapshot else 0,
-        "notes": dict(snapshot.notes) if snapshot else {},
-    }
+def _record_count(request: web.Request) -> int:
+    text = request.query.get("records", str(SHOWN_RECORDS))
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= MOST_SHOWN_RECORDS):
+        message = f"records: must be a whole number from 0 to {MOST_SHOWN_RECORDS}, was {text[:40]!r}"
+        raise web.HTTPUnprocessableEntity(text=message)
+    return int(text)
 
 
 def _about_portfolios(latest: Latest) -> Iterator[dict[str, Any]]:

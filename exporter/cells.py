@@ -6,9 +6,10 @@ Pure; refuses what it cannot read. No type the outside claims is trusted: a numb
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from exporter.snapshot import OrderStatus
 
@@ -17,6 +18,7 @@ MAX_TEXT = 200
 LARGEST_EXPONENT = 300
 """A float holds at most 1.8e308: beyond it analytics would see an infinity."""
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_DATE_LENGTH, _COMPACT_LENGTH = len("2015-01-15"), len("20150115")
 _REPLACED = "\ufffd"
 """Stands where bytes were not UTF-8."""
 
@@ -28,8 +30,8 @@ class Unreadable(ValueError):
 
 
 def text(value: Any) -> str:
-    """Non-empty text, at most `MAX_TEXT` characters; whole numbers are names too."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    """Non-empty text, at most `MAX_TEXT` characters; whole numbers and UUIDs are names too."""
+    if isinstance(value, int | UUID) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or _REPLACED in value:
         raise Unreadable("not_text")
@@ -70,6 +72,22 @@ def not_negative(value: Any) -> Decimal:
     return found
 
 
+def flag(value: Any) -> bool:
+    """True or false from a boolean, 0 or 1, or their usual words."""
+    found = _FLAGS.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
+    if found is None:
+        raise Unreadable("not_a_boolean")
+    return found
+
+
+_FLAGS = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
+
+
+def lower_text(value: Any) -> str:
+    """As `text`, in lower case."""
+    return text(value).lower()
+
+
 def ratio(value: Any) -> float:
     """A finite float."""
     return float(number(value))
@@ -77,8 +95,22 @@ def ratio(value: Any) -> float:
 
 def moment(value: Any) -> datetime:
     """An aware UTC time from ISO text, epoch seconds, date or datetime; a naive one is UTC."""
+    return _moment(value, UTC)
+
+
+def moment_in(zone: tzinfo) -> Reader:
+    """As `moment`, but a naive time is one of that zone; of the two times a clock shows twice a year, the first is meant.
+
+    A date without a time stays midnight UTC: it names a day, and must not become the day before.
+    """
+    return lambda value: _moment(value, zone)
+
+
+def _moment(value: Any, zone: tzinfo) -> datetime:
     try:
-        found = _moment(value)
+        found = _time(value)
+        found = found.replace(tzinfo=zone, fold=0) if found.tzinfo is None else found
+        found = found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise Unreadable("not_a_time") from None
     if not _EARLIEST <= found <= _LATEST:
@@ -86,18 +118,42 @@ def moment(value: Any) -> datetime:
     return found
 
 
-def _moment(value: Any) -> datetime:
+def _time(value: Any) -> datetime:
     if isinstance(value, datetime):
-        found = value
-    elif isinstance(value, date):
-        found = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        found = datetime.fromtimestamp(float(value), UTC)
-    elif isinstance(value, str):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return datetime.fromtimestamp(float(value), UTC)
+    if isinstance(value, str):
         found = datetime.fromisoformat(value.strip())
-    else:
-        raise ValueError("neither text, number nor time")  # noqa: TRY004 - a value of the database, not of a caller
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return found.replace(tzinfo=UTC) if len(value.strip()) <= _DATE_LENGTH else found
+    raise ValueError("neither text, number nor time")
+
+
+def day_in(zone: tzinfo) -> Reader:
+    """A calendar day from a date, ISO text, `20150115`, or a time, whose day in that zone is meant."""
+
+    def read(value: Any) -> date:
+        written = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+        try:
+            if written.isdigit() and len(written) == _COMPACT_LENGTH:
+                return date(int(written[:4]), int(written[4:6]), int(written[6:]))
+            if written.isdigit():
+                value = int(written)
+        except ValueError:
+            raise Unreadable("not_a_day") from None
+        if isinstance(value, date) and not isinstance(value, datetime):
+            found = value
+        elif len(written) == _DATE_LENGTH and "-" in written:
+            found = _moment(written, UTC).date()
+        else:
+            found = _moment(value, zone).astimezone(zone).date()
+        if not _EARLIEST.date() <= found <= _LATEST.date():
+            raise Unreadable("not_a_day")
+        return found
+
+    return read
 
 
 def epoch_milliseconds(value: Any) -> datetime:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from deskwatch.clock import Clock
+from deskwatch.clock import Clock, until_set
+from deskwatch.errors import Reason, Retryable
 from deskwatch.logs import correlated, get_logger
 from exporter.analytic import Analytic
+from exporter.cardinality import Bound
 from exporter.config import ExporterConfig
 from exporter.desk import DeskState, Feed, assemble
 from exporter.detection.breach import Verdict
 from exporter.exposition import Exposition, Page
 from exporter.health import Health
+from exporter.normalise import Normaliser
 from exporter.pipeline import run_cycle
 from exporter.reading import Reading, Sample
 
 FIRST_WAIT_SECONDS = 2.0
 """So long the first cycle waits for sources that have not answered yet."""
+PATIENCE_SECONDS = 60.0
+"""So long a reload waits for a cycle to end; a longer one hangs."""
 
 
 class Judge(Protocol):
@@ -74,6 +80,7 @@ class Cycle:
         exposition: where the page goes.
         detector: judges every reading, and acts once it is published.
         health: metrics of the process itself.
+        others: who else has metrics of its own.
     """
 
     def __init__(
@@ -85,14 +92,20 @@ class Cycle:
         exposition: Exposition,
         detector: Judge,
         health: Health,
+        others: Sequence[Callable[[], Iterable[Sample]]] = (),
     ) -> None:
         self._config = config
+        self._normaliser = Normaliser(config.sources)
+        self._bound = Bound(config.cardinality)
         self._clock = clock
         self._poller = poller
         self._analytics = analytics
         self._exposition = exposition
         self._detector = detector
+        self._about_us = (poller.samples, health.samples, detector.samples, *others)
         self._health = health
+        self._computing = asyncio.Lock()
+        self._hastened = asyncio.Event()
         self._count = 0
         self.latest: Latest | None = None
 
@@ -107,16 +120,44 @@ class Cycle:
                 except Exception:
                     self._health.cycle_failures += 1
                     get_logger().exception("the cycle failed; the last reading stands until it is too old")
-            await self._clock.sleep(begun + self._config.cycle_seconds - self._clock.monotonic())
+            await until_set(self._clock, self._hastened, begun + self._config.cycle_seconds - self._clock.monotonic())
+            self._hastened.clear()
+
+    @asynccontextmanager
+    async def between(self) -> AsyncIterator[None]:
+        """What is changed inside changes between two readings: nothing is computed meanwhile.
+
+        Raises:
+            Retryable: the cycle hangs; nothing was changed.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._computing.acquire()
+        except TimeoutError:
+            raise Retryable("the cycle that is being computed does not end", reason=Reason.TIMEOUT) from None
+        try:
+            yield
+        finally:
+            self._computing.release()
+
+    def replace(self, config: ExporterConfig) -> None:
+        """Go on by another configuration. To be called inside `between`."""
+        self._config, self._bound.config = config, config.cardinality
+        self._normaliser = Normaliser(config.sources)
+
+    def hasten(self) -> None:
+        """Beat at once: there is something new to say."""
+        self._hastened.set()
 
     async def once(self) -> None:
         """One beat."""
         first = self.latest is None
-        feeds = self._poller.feeds()
-        about_us = [*self._poller.samples(), *self._health.samples(), *self._detector.samples()]
-        self.latest, page, verdict = await asyncio.to_thread(self._compute, feeds, about_us)
-        self._exposition.publish(page)
-        self._detector.act(verdict)
+        async with self._computing:
+            feeds = self._poller.feeds()
+            about_us = [sample for samples in self._about_us for sample in samples()]
+            self.latest, page, verdict = await asyncio.to_thread(self._compute, feeds, about_us)
+            self._exposition.publish(page)
+            self._detector.act(verdict)
         if first:
             # Everything loaded so far stays for good: the collector need not look at it again.
             gc.collect()
@@ -124,7 +165,7 @@ class Cycle:
 
     def _compute(self, feeds: tuple[Feed, ...], about_us: Sequence[Sample]) -> tuple[Latest, Page, Verdict]:
         previous = self.latest.state if self.latest else None
-        state = assemble(self._clock.now(), self._config, feeds, previous)
+        state = assemble(self._clock.now(), self._config, self._normaliser.normalise(feeds), previous)
         reading = run_cycle(state, self._analytics)
-        page = self._exposition.render([*reading.samples, *about_us])
+        page = self._exposition.render(self._bound.apply([*reading.samples, *about_us]))
         return Latest(state, reading), page, self._detector.judge(reading)

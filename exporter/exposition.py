@@ -218,7 +218,7 @@ class Exposition:
     def __init__(self, health: Callable[[], Iterable[Sample]], monotonic: Callable[[], float], stale_seconds: float) -> None:
         self._health = health
         self._monotonic = monotonic
-        self._stale_seconds = stale_seconds
+        self.stale_seconds = stale_seconds
         self._renderer = Renderer()
         self._page: Page | None = None
         self._published = 0.0
@@ -245,6 +245,6 @@ class Exposition:
         """The page to answer with: the last one, or one about the process alone when that is too old or missing."""
         now = self._monotonic()
         self._wanted[form] = now
-        if self._page is None or now - self._published > self._stale_seconds:
+        if self._page is None or now - self._published > self.stale_seconds:
             return Renderer().render(self._health())
         return self._page

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from deskwatch import __version__
@@ -9,7 +12,12 @@ from exporter.reading import Family, Sample
 
 BUILD_INFO = Family("deskwatch_build_info", "Always 1; the version is a label", ("version",))
 CONFIG_LOADED = Family(
-    "deskwatch_config_last_reload_successful", "Whether the configuration file was last loaded without a fault, 0 or 1"
+    "deskwatch_config_last_reload_successful",
+    "Whether the configuration, the web configuration file included, was last read without a fault, 0 or 1",
+)
+CONFIG_LOADED_AT = Family(
+    "deskwatch_config_last_reload_success_timestamp_seconds",
+    "When the configuration was last read without a fault, Unix time",
 )
 CYCLE_FAILURES = Family(
     "deskwatch_cycle_failures_total", "Cycles that ended without a reading; the log has the reason", type="counter"
@@ -23,14 +31,21 @@ _PROCESS = (
     Family("process_virtual_memory_bytes", "Virtual memory size in bytes"),
     Family("python_info", "Python platform information", ("implementation", "major", "minor", "patchlevel", "version")),
 )
-METRICS = (BUILD_INFO, CONFIG_LOADED, CYCLE_FAILURES, *_PROCESS)
+METRICS = (BUILD_INFO, CONFIG_LOADED, CONFIG_LOADED_AT, CYCLE_FAILURES, *_PROCESS)
 
 
 class Health:
-    """The process as prometheus-client sees it, and what went wrong in it."""
+    """The process as prometheus-client sees it, and what went wrong in it.
 
-    def __init__(self) -> None:
+    Args:
+        configuration: whether the configuration was last read without a fault, and when it last was, Unix time; by default
+            it is read once, now.
+    """
+
+    def __init__(self, configuration: Callable[[], tuple[bool, float]] | None = None) -> None:
+        started = time.time()
         self.cycle_failures = 0
+        self._configuration = configuration or (lambda: (True, started))
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -38,9 +53,11 @@ class Health:
 
     def samples(self) -> list[Sample]:
         """The families `METRICS` as of now."""
+        successful, succeeded_at = self._configuration()
         found = [
             BUILD_INFO.sample(__version__, value=1.0),
-            CONFIG_LOADED.sample(value=1.0),
+            CONFIG_LOADED.sample(value=float(successful)),
+            CONFIG_LOADED_AT.sample(value=succeeded_at),
             CYCLE_FAILURES.sample(value=float(self.cycle_failures)),
         ]
         for metric in self._registry.collect():

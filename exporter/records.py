@@ -6,6 +6,7 @@ Pure.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +20,8 @@ from exporter.snapshot import Kind, Rejected
 T = TypeVar("T")
 SHOWN = 60
 """Characters of a rejected value that are shown."""
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = SHOWN  # a whole answer in the wrong place is not spelt out to show its beginning
 
 
 class Fields:
@@ -46,7 +49,8 @@ class Fields:
     def optional(self, name: str, read: Reader) -> Any:
         """As `get`; None where the field is absent, null or empty text. One that is there must be readable."""
         value = self._value(name)
-        return None if value is None or value == "" else self.get(name, read)
+        empty = value is None or (isinstance(value, str) and not value.strip())
+        return None if empty else self.get(name, read)
 
     def text(self, name: str) -> str:
         """Non-empty text; a whole number is a name too."""
@@ -100,7 +104,7 @@ class FieldUnreadable(Unreadable):
     """A field that cannot be read: its name, what stands there, and the bounded reason."""
 
     def __init__(self, field: str, value: Any, reason: str) -> None:
-        shown = repr(value)
+        shown = _brief.repr(value)
         super().__init__(reason)
         self.reason = reason
         self.said = f"{field or 'record'}={shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + '...'}"
@@ -137,8 +141,9 @@ class Sheet:
         for index, record in enumerate(records):
             try:
                 made = make(Fields(record))
-            except FieldUnreadable as unreadable:
-                self.reject(kind, f"{kind}[{index}].{unreadable.said}", unreadable.reason, portfolio)
+            except (Unreadable, ArithmeticError) as error:
+                said, reason = _why(record, error)
+                self.reject(kind, f"{kind}[{index}]{said}", reason, portfolio)
             else:
                 if made is not None:
                     found.append(made)
@@ -147,3 +152,12 @@ class Sheet:
     def reject(self, kind: Kind, record: str, reason: str, portfolio: str | None = None) -> None:
         """Leave a record out for a reason of the source's own."""
         self._rejected.append(Rejected(record, reason, kind, portfolio))
+
+
+def _why(record: Any, error: Unreadable | ArithmeticError) -> tuple[str, str]:
+    """What to show of a record that cannot be read, and the bounded reason."""
+    if isinstance(error, FieldUnreadable):
+        return f".{error.said}", error.reason
+    # A reader asked without a field's name, or numbers that can be read but not computed with, as a price divided by zero.
+    reason = str(error) if isinstance(error, Unreadable) else "not_computable"
+    return f": {_brief.repr(record)[:SHOWN]}", reason

@@ -28,8 +28,9 @@ class BreakerConfig(Settings):
 
     failures: int = Field(default=5, ge=1)
     """Failures in a row that open the breaker."""
-    open_seconds: float = Field(default=30.0, gt=0)
-    """So long nothing is asked; then one fetch is tried, and its failure opens the breaker again."""
+    open_seconds: float | None = Field(default=None, gt=0)
+    """So long nothing is asked; then one fetch is tried, and its failure opens the breaker again. By default 30 seconds, or
+    half of `stale_after_seconds` where that is less."""
 
 
 class SourceConfig(Settings):

@@ -14,7 +14,7 @@ from deskwatch.errors import ConfigError
 from deskwatch.hook import ExporterAccess, Mode
 from deskwatch.http import HttpConfig, HttpUrl
 from deskwatch.plugins import OneOf
-from deskwatch.web import WebConfig
+from deskwatch.web_config import WebConfig
 from receiver.channel import CHANNELS, ChannelConfig
 from receiver.enricher import ENRICHERS, EnricherConfig
 from receiver.hook_room import HOOKS, hook_spec

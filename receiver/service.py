@@ -19,8 +19,10 @@ from deskwatch.clock import Clock, SystemClock
 from deskwatch.config import load
 from deskwatch.errors import DeskwatchError
 from deskwatch.logs import LogConfig, configure, get_logger
+from deskwatch.server import Server
 from deskwatch.store.sqlite import SqliteStore
-from deskwatch.web import LAST_RESORT_SECONDS, Readiness, Route, Server, application, change_token, until_stopped
+from deskwatch.web import LAST_RESORT_SECONDS, Readiness, Route, application, change_token, until_stopped
+from deskwatch.web_access import Door
 from receiver import deliveries
 from receiver.api import Api
 from receiver.channel import CHANNELS, Channel
@@ -108,8 +110,9 @@ class Service:
         started: asyncio.Future[str] | None,
     ) -> None:
         tools = Tools(store, self.metrics, self.planner, self._clock, on_planned=self._wakers.planned)
-        app = application(self._config.web, self._routes(store), lambda: _readiness(store), token)
-        async with Server(app, self._config.web.listen, shutdown_seconds=STOP_SECONDS) as server:
+        door = Door(self._config.web, token)
+        app = application(door, self._routes(store), lambda: _readiness(store))
+        async with Server(app, self._config.web.listen, door, shutdown_seconds=STOP_SECONDS) as server:
             remediator = self._remediator(store)
             await remediator.recover()
             pipeline = self._pipeline(self._config.public_url or server.url)
@@ -124,7 +127,8 @@ class Service:
             tasks = tuple(ChannelTask(channel, tools) for channel in channels.values())
             self._wakers.worker, self._wakers.remediator, self._wakers.channels = worker, remediator, tasks
             self._announce(server.url, started)
-            await _until_first_ends(stop, worker.run(), remediator.run(), *(task.run() for task in tasks))
+            current = server.keep_current(self._clock)
+            await _until_first_ends(stop, worker.run(), remediator.run(), current, *(task.run() for task in tasks))
 
     def _announce(self, url: str, started: asyncio.Future[str] | None) -> None:
         get_logger().info("receiver listens", url=url, webhook=f"{url}/api/v1/webhook", runbooks=f"{url}/runbooks/")

@@ -5,7 +5,7 @@
 | 200 | committed |
 | 202 | JSON, but no usable alert: kept, and the fallback channel is told at once |
 | 400 | not JSON |
-| 401 | a token is configured and was not sent |
+| 401 | a token, or users of the web configuration file, are configured, and neither was sent |
 | 413 | above 16 MiB: the first part is kept, and the fallback channel is told at once |
 | 503 | the store failed, is full or too slow: Alertmanager sends it again |
 
@@ -30,7 +30,7 @@ from deskwatch.errors import StoreUnavailable
 from deskwatch.failpoint import failpoint
 from deskwatch.logs import get_logger
 from deskwatch.store import Store
-from deskwatch.web import MAX_BODY_BYTES, correlation_id, problem
+from deskwatch.web import MAX_BODY_BYTES, correlation_id, has_users, problem, user_of
 from receiver.alerts import NoAlertGroup, NotJson, examine
 from receiver.journal import Arrival, EntryKind
 from receiver.metrics import Metrics
@@ -87,7 +87,7 @@ class Webhook:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer one notification."""
-        if self.token is not None and not carries(request, self.token.get_secret_value()):
+        if not await self._admits(request):
             return self._answer("unauthorized", 401, "send the receiver's webhook_token as bearer token or basic password")
         try:
             async with asyncio.timeout(READ_SECONDS):
@@ -100,6 +100,13 @@ class Webhook:
             return self._answer("unavailable", 503, f"the body did not arrive whole: {type(error).__name__}")
         with self.intake:
             return await self._take(request, body)
+
+    async def _admits(self, request: web.Request) -> bool:
+        if self.token is not None and carries(request, self.token.get_secret_value()):
+            return True
+        if has_users(request):
+            return await user_of(request) is not None
+        return self.token is None
 
     async def _take(self, request: web.Request, body: bytes) -> web.Response:
         started = self.clock.monotonic()

@@ -1,4 +1,4 @@
-"""Finds the real components that tests start: Prometheus, promtool, Alertmanager, amtool."""
+"""Finds the real components that tests start: Prometheus, promtool, Alertmanager, amtool, PostgreSQL, MariaDB, MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALSO_CALLED = {"prometheus-alertmanager": ("alertmanager",), "alertmanager": ("p
 
 
 def find(name: str) -> Path:
-    """The program, from `$DESKWATCH_STACK`, the checkout's `.stack`, or PATH, in that order.
+    """The program, from `$DESKWATCH_STACK`, the checkout's `.stack`, PATH, or where Debian puts servers, in that order.
 
     Skips the test where it is missing, and fails it under `DESKWATCH_REQUIRE_STACK=1`.
     """
@@ -24,6 +24,9 @@ def find(name: str) -> Path:
                 return folder / candidate
         if on_path := shutil.which(candidate):
             return Path(on_path)
+        for folder in _of_servers():
+            if os.access(folder / candidate, os.X_OK):
+                return folder / candidate
     message = f"{name} is missing: run `make stack`, or name its folder in DESKWATCH_STACK"
     if os.environ.get("DESKWATCH_REQUIRE_STACK") == "1":
         pytest.fail(message)
@@ -32,5 +35,12 @@ def find(name: str) -> Path:
 
 def _folders() -> list[Path]:
     stack = os.environ.get("DESKWATCH_STACK")
-    named = [Path(stack), Path(stack) / "usr" / "bin"] if stack else []
-    return [*named, REPOSITORY / ".stack" / "usr" / "bin"]
+    roots = [*([Path(stack)] if stack else []), REPOSITORY / ".stack"]
+    below = [root / part / "bin" for root in roots for part in ("usr", "databases", "mlflow")]
+    return [*([Path(stack)] if stack else []), *below]
+
+
+def _of_servers() -> list[Path]:
+    """Debian keeps servers of databases off the PATH; the newest PostgreSQL first."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    return [*versions, Path("/usr/sbin")]

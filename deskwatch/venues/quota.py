@@ -1,12 +1,15 @@
 """A venue's rate limit as far as it is known here: what is used of it, and how much of it this process may use.
 
-Refuses to wait: what does not fit now is Retryable with the time until it does, so that the poller decides.
+Refuses to wait: what does not fit now is Throttled with the time until it does, so that the poller decides.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 from deskwatch.clock import Clock
-from deskwatch.errors import Reason, Retryable
+from deskwatch.errors import Throttled
 
 
 class Quota:
@@ -42,7 +45,7 @@ class Quota:
         """Use so much of it.
 
         Raises:
-            Retryable: it would eat into the headroom, or the venue has told us to wait; carries how long.
+            Throttled: it would eat into the headroom, or the venue has told us to wait; carries how long.
         """
         now = self._clock.monotonic()
         if now < self._blocked_until:
@@ -55,15 +58,16 @@ class Quota:
         self._used += weight
 
     def learn(self, *, used: float | None = None, limit: float | None = None, resets_in_seconds: float | None = None) -> None:
-        """What the venue said in an answer's headers: it counts the trader's calls too."""
+        """What the venue said in an answer's headers: it counts the trader's calls too. Nonsense is passed over."""
         now = self._clock.monotonic()
         self._turn(now)
-        if limit is not None and limit > 0.0:
+        if limit is not None and 0.0 < limit < math.inf:
             self._limit = limit
-        if used is not None and used >= 0.0:
+        if used is not None and 0.0 <= used < math.inf:
             self._used = used
-        if resets_in_seconds is not None and 0.0 <= resets_in_seconds <= 10 * self._window_seconds:
-            self._ends = now + resets_in_seconds
+        if resets_in_seconds is not None and 0.0 <= resets_in_seconds < math.inf:
+            # Further away than a whole window is a clock that is wrong, ours or theirs.
+            self._ends = now + min(resets_in_seconds, self._window_seconds)
 
     def block(self, seconds: float) -> None:
         """The venue refuses us for so long."""
@@ -74,21 +78,25 @@ class Quota:
             self._used, self._ends = 0.0, now + self._window_seconds
 
     def _refuse(self, why: str, seconds: float) -> None:
-        raise Retryable(f"{self._what}: rate limit: {why}", reason=Reason.RATE_LIMITED, retry_after_seconds=seconds)
+        raise Throttled(f"{self._what}: rate limit: {why}", retry_after_seconds=seconds)
 
 
 class Pace:
-    """At most one call each `interval_seconds`: `await turn()` before it. Callers are served in order."""
+    """At most one call each `interval_seconds`: `await turn()` before it. Callers are served in order.
+
+    One who gives up waiting takes no turn: fetches cut off at their deadline do not put off those after them.
+    """
 
     def __init__(self, clock: Clock, interval_seconds: float) -> None:
         self._clock = clock
         self._interval_seconds = interval_seconds
-        self._next = 0.0
+        self._waiting = asyncio.Lock()
+        self._next = -math.inf
 
     async def turn(self) -> None:
-        """Wait for the next slot."""
-        now = self._clock.monotonic()
-        slot = max(now, self._next)
-        self._next = slot + self._interval_seconds
-        if slot > now:
-            await self._clock.sleep(slot - now)
+        """Wait for the next turn."""
+        async with self._waiting:
+            left = self._next - self._clock.monotonic()
+            if left > 0.0:
+                await self._clock.sleep(left)
+            self._next = self._clock.monotonic() + self._interval_seconds

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 import httpx
-import msgspec
 
 from deskwatch.clock import Clock
 from deskwatch.errors import Permanent, Reason, Retryable
-from deskwatch.http import HttpConfig, as_retryable, client, raise_for_status
+from deskwatch.http import HttpConfig, as_retryable, raise_for_status
+from deskwatch.venues.body import ACCEPTED, read_body
+from deskwatch.venues.exact_json import NotJson, parse
 from deskwatch.venues.quota import Quota
+from deskwatch.venues.session import Session
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest body read; the largest known honest one is an exchange's list of markets, 15 MB."""
@@ -27,8 +28,6 @@ THREAD_BYTES = 256 * 1024
 Parameters: TypeAlias = Mapping[str, str | int]
 Refusal: TypeAlias = Callable[[int, Mapping[str, str], Any], Retryable | Permanent | None]
 """What a venue's own error body means: (status, headers, parsed body or None) to an error, or None for the usual reading."""
-
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class Wire:
@@ -44,6 +43,7 @@ class Wire:
         auth: signs each request.
         learn: told the headers of every answer.
         refuse: knows the venue's own error bodies; asked for every status that is not 2xx, and for 2xx too.
+        verify_certificate: false only for a venue's program on this machine, whose certificate nobody has signed.
     """
 
     def __init__(
@@ -58,17 +58,22 @@ class Wire:
         auth: httpx.Auth | None = None,
         learn: Callable[[Mapping[str, str]], None] | None = None,
         refuse: Refusal | None = None,
+        verify_certificate: bool = True,
     ) -> None:
         self._what = what
         self._config = config
         self._clock = clock
-        self._base_url = base_url
         self._quota = quota
-        self._headers = headers
         self._auth = auth
         self._learn = learn
         self._refuse = refuse
-        self._client: httpx.AsyncClient | None = None
+        self._session = Session(
+            what,
+            config,
+            base_url=base_url,
+            headers={**ACCEPTED, **(headers or {})},
+            verify_certificate=verify_certificate,
+        )
 
     async def get(self, path: str, parameters: Parameters | None = None, *, weight: float = 1.0) -> Any:
         """The parsed JSON body of a GET.
@@ -85,9 +90,7 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        await self._session.close()
 
     async def _call(self, method: str, path: str, parameters: Parameters | None, content: Any, weight: float) -> Any:
         if self._quota is not None:
@@ -122,13 +125,13 @@ class Wire:
 
     async def _exchange(
         self, method: str, path: str, parameters: Parameters | None, content: Any, what: str
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        if self._client is None:
-            self._client = await asyncio.to_thread(client, self._config, base_url=self._base_url, headers=self._headers)
+    ) -> tuple[int, Mapping[str, str], bytes | bytearray | Retryable]:
+        """Status, headers, and the body or why it could not be read."""
         try:
             async with (
+                self._session.lent() as lent,
                 asyncio.timeout(self._config.timeout_seconds),
-                self._client.stream(
+                lent.stream(
                     method,
                     path,
                     params=None if parameters is None else dict(parameters),
@@ -136,29 +139,43 @@ class Wire:
                     auth=self._auth or httpx.USE_CLIENT_DEFAULT,
                 ) as response,
             ):
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > MAX_BYTES:
-                        raise Retryable(f"{what}: the answer is over {MAX_BYTES} bytes", reason=Reason.TOO_LARGE)
-                return response.status_code, response.headers, bytes(body)
+                return response.status_code, response.headers, await _read(response, what)
         except TimeoutError:
             raise Retryable(f"{what} did not answer in time", reason=Reason.TIMEOUT) from None
         except httpx.HTTPError as error:
-            raise as_retryable(error, what=what) from None
+            failure = as_retryable(error, what=what)
+            if failure.reason is Reason.TLS:
+                self._session.doubt()
+            raise failure from None
+        except (UnicodeError, httpx.InvalidURL):
+            raise Permanent(f"{what}: a parameter cannot be sent as it is", reason=Reason.REJECTED) from None
 
 
-async def _parsed(body: bytes, headers: Mapping[str, str], what: str) -> Any:
+async def _read(response: httpx.Response, what: str) -> bytearray | Retryable:
+    """The body, or why it could not be read: that is for the status to decide, which counts for more."""
+    try:
+        return await read_body(response, what, MAX_BYTES)
+    except Retryable as unreadable:
+        return unreadable
+    except httpx.TimeoutException:
+        raise
+    except httpx.HTTPError as error:
+        return as_retryable(error, what=what)
+
+
+async def _parsed(body: bytes | bytearray | Retryable, headers: Mapping[str, str], what: str) -> Any:
     """The JSON value.
 
     Raises:
-        Retryable: it is HTML, cut off, empty, or anything else that is not JSON: reason `bad_response`.
+        Retryable: the body ended early, or is HTML, cut off, empty, or anything else that is not JSON: reason `bad_response`.
     """
+    if isinstance(body, Retryable):
+        raise body
     try:
         if len(body) >= THREAD_BYTES:
-            return await asyncio.to_thread(_DECODER.decode, body)
-        return _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError):
+            return await asyncio.to_thread(parse, body)
+        return parse(body)
+    except NotJson:
         kind = headers.get("content-type", "no content type").partition(";")[0]
         said = "HTML" if "html" in kind or body.lstrip()[:1] == b"<" else f"{len(body)} bytes of {kind}"
         raise Retryable(f"{what} answered {said}, which is not JSON", reason=Reason.BAD_RESPONSE) from None

@@ -84,6 +84,10 @@ class Breaches:
         self._hold_seconds = hold_seconds
         self._lives: dict[Key, _Life] = {}
 
+    def replace(self, rules: Sequence[LimitRule], hold_seconds: float) -> None:
+        """Go on by other rules. What is pending or fires goes on where a rule and a limit of that name are still there."""
+        self._rules, self._hold_seconds = rules, hold_seconds
+
     def step(self, reading: Reading, monotonic: float) -> Verdict:
         """Go on by one reading.
 
@@ -118,7 +122,8 @@ class Breaches:
         firing = []
         for key, rule in watched.items():
             life = self._lives.get(key)
-            if life is None or now - life.began < rule.for_seconds:
+            # As in Prometheus, a longer `for` does not make what fires pending again.
+            if life is None or (life.fired_at is None and now - life.began < rule.for_seconds):
                 continue
             life.fired_at = life.fired_at or at
             firing.append(Breach(key, rule, life.value, life.fired_at))

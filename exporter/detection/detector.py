@@ -11,15 +11,14 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from deskwatch.clock import Clock
+from deskwatch.clock import Clock, until_set
 from deskwatch.errors import Permanent, Reason, Retryable, StoreUnavailable
 from deskwatch.logs import get_logger
-from exporter.config import DetectorConfig
+from exporter.config import AlertmanagerConfig, DetectorConfig, ReceiverAddress
 from exporter.detection.breach import Breaches, Key, Verdict
 from exporter.detection.rulefile import LimitRule
 from exporter.detection.spool import Spool, Told
@@ -39,6 +38,8 @@ SPOOL_DEPTH = Family(
 )
 METRICS = (RULES, POSTS, SPOOL_DEPTH)
 
+ALERTS, WEBHOOK = "/api/v2/alerts", "/api/v1/webhook"
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 KEPT_REPOSTS = 4
 """Alertmanager ends an alert that was not posted again for so many intervals."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
@@ -70,11 +71,42 @@ class Detector:
         self._spool = spool
         self._chance = chance or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._breaches = Breaches(rules, config.hold_seconds)
-        self._alertmanagers = [Target(each, "/api/v2/alerts") for each in config.alertmanagers]
-        self._receiver = Target(config.receiver, "/api/v1/webhook") if config.receiver else None
+        self._alertmanagers = [Target(each, ALERTS) for each in config.alertmanagers]
+        self._receiver = Target(config.receiver, WEBHOOK) if config.receiver else None
         self._verdict = Verdict()
         self._direct = asyncio.Event()
         self._spooled = asyncio.Event()
+        self._replaced = asyncio.Event()
+
+    def prepare(self, config: DetectorConfig, rules: Sequence[LimitRule], spool: Spool | None) -> Callable[[], None]:
+        """How to go on by another configuration: call what is returned between two readings.
+
+        What is pending, fires or was told goes on: nothing ends and nothing is told again because of it. An address that
+        stays, stays with its counts, also under other credentials; a new one is posted all that fires.
+        """
+        kept = {each.config.base_url: each for each in self._alertmanagers}
+        swaps: list[Callable[[], None]] = []
+
+        def target(before: Target | None, address: AlertmanagerConfig | ReceiverAddress, path: str) -> Target:
+            if before is None:
+                return Target(address, path)
+            swaps.append(before.prepare(address))
+            return before
+
+        alertmanagers = [target(kept.get(each.base_url), each, ALERTS) for each in config.alertmanagers]
+        before = self._receiver
+        same = before is not None and config.receiver is not None and before.config.base_url == config.receiver.base_url
+        receiver = target(before if same else None, config.receiver, WEBHOOK) if config.receiver else None
+
+        def swap() -> None:
+            for each in swaps:
+                each()
+            self._config, self._rules, self._spool = config, rules, spool
+            self._alertmanagers, self._receiver = alertmanagers, receiver
+            self._breaches.replace(rules, config.hold_seconds)
+            self._replaced.set()
+
+        return swap
 
     def judge(self, reading: Reading) -> Verdict:
         """What this reading means; once per reading, in order. Pure work: may run in a thread."""
@@ -107,21 +139,32 @@ class Detector:
         ]
 
     async def run(self) -> None:
-        """Report until cancelled, then close the connections."""
-        if not self._alertmanagers and self._spool is None:
-            get_logger().warning("the second detector has neither an Alertmanager nor a receiver to report to")
-        async with AsyncExitStack() as stack:
-            for target in (*self._alertmanagers, *([self._receiver] if self._receiver else [])):
-                stack.push_async_callback(target.close)
-            async with asyncio.TaskGroup() as group:
-                for target in self._alertmanagers:
-                    group.create_task(self._unbroken(partial(self._keep_posting, target)), name=f"post to {target.name}")
-                if self._receiver is not None and self._spool is not None:
-                    for work in (self._keep_telling, self._keep_draining):
-                        direct = partial(work, self._receiver, self._spool)
-                        group.create_task(self._unbroken(direct), name=f"second detector{work.__name__}")
+        """Report until cancelled, then close the connections. Addresses come and go (`prepare`)."""
+        running: dict[Target, list[asyncio.Task[None]]] = {}
+        try:
+            while True:
+                self._replaced.clear()
+                wanted = self._works()
+                if not wanted:
+                    get_logger().warning("the second detector has neither an Alertmanager nor a receiver to report to")
+                for target in running.keys() - wanted.keys():
+                    await _end(target, running.pop(target))
+                for target in wanted.keys() - running.keys():
+                    running[target] = [asyncio.create_task(self._unbroken(work)) for work in wanted[target]]
+                await self._replaced.wait()
+        finally:
+            for target, tasks in running.items():
+                await _end(target, tasks)
 
-    async def _unbroken(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _works(self) -> dict[Target, list[Work]]:
+        """What is to be done for each address, for ever."""
+        works: dict[Target, list[Work]] = {target: [partial(self._keep_posting, target)] for target in self._alertmanagers}
+        if self._receiver is not None and self._spool is not None:
+            direct = (self._receiver, self._spool)
+            works[self._receiver] = [partial(self._keep_telling, *direct), partial(self._keep_draining, *direct)]
+        return works
+
+    async def _unbroken(self, work: Work) -> None:
         """Run a loop that never ends, and again after an error nobody foresaw: it must not end the exporter."""
         while True:
             try:
@@ -141,7 +184,7 @@ class Detector:
             if self._verdict.firing:
                 await self._post_all(target)
                 self._direct.set()
-            await self._first_of(target.news, self._config.repost_seconds)
+            await until_set(self._clock, target.news, self._config.repost_seconds)
 
     async def _post_all(self, target: Target) -> None:
         now = self._clock.now()
@@ -216,13 +259,12 @@ class Detector:
                 get_logger().error("the second detector cannot read its spool", error=str(error))
             failures += 1
             bound = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 16))
-            await self._clock.sleep(max(wanted, self._chance.uniform(0.0, bound)))
+            receiver.news.clear()
+            await until_set(self._clock, receiver.news, max(wanted, self._chance.uniform(0.0, bound)))
 
-    async def _first_of(self, event: asyncio.Event, seconds: float) -> None:
-        """Return when the event is set or so much time has passed."""
-        waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+
+async def _end(target: Target, tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await target.close()

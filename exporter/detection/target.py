@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -20,21 +22,40 @@ OK = "ok"
 
 
 class Target:
-    """One address alerts are posted to: what it answered last, and how often."""
+    """One address alerts are posted to: what it answered last, and how often.
+
+    Args:
+        config: the address.
+        path: appended to it.
+    """
 
     def __init__(self, config: AlertmanagerConfig | ReceiverAddress, path: str) -> None:
-        secret = config.authorization if isinstance(config, AlertmanagerConfig) else config.token
-        headers = {"Authorization": f"Bearer {secret.get_secret_value()}"} if secret else {}
+        self.config = config
         self.name = config.base_url.partition("://")[2]
         self.outcomes: Counter[str] = Counter()
         self.news = asyncio.Event()
-        """Set when something fires that was not posted yet."""
+        """Set when there is reason to post now: something new fires, or the address is to be reached another way."""
         self.accepts: bool | None = None
         """Whether the last post was accepted; None where there was none since the last news."""
         self._failing = False
         self._path = path
-        self._timeout_seconds = config.timeout_seconds
-        self._client = client(config, base_url=config.base_url, headers={**headers, "Content-Type": "application/json"})
+        self._line = _Line(config)
+        self._retired: list[_Line] = []
+
+    def prepare(self, config: AlertmanagerConfig | ReceiverAddress) -> Callable[[], None]:
+        """How to go on with other credentials, certificates or deadlines for the same address: call what is returned.
+
+        A post under way ends as it began.
+        """
+        line = self._line if config == self.config else _Line(config)
+
+        def swap() -> None:
+            if line is not self._line:
+                self._retired.append(self._line)
+                self.news.set()  # what was refused so far is tried at once
+            self.config, self._line = config, line
+
+        return swap
 
     async def post(self, body: str) -> None:
         """Post once.
@@ -43,9 +64,11 @@ class Target:
             Retryable: not reached, or not now.
             Permanent: refused.
         """
+        line = self._line
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                response = await self._client.post(self._path, content=body.encode())
+            with line.held():
+                async with asyncio.timeout(self.config.timeout_seconds):
+                    response = await line.client.post(self._path, content=body.encode())
             raise_for_failure(response, what=self.name)
         except (httpx.HTTPError, TimeoutError) as error:
             found = as_retryable(error, what=self.name) if isinstance(error, httpx.HTTPError) else None
@@ -57,6 +80,8 @@ class Target:
                 get_logger().info("the second detector reaches its target again", target=self.name)
             self.accepts, self._failing = True, False
             self.outcomes[OK] += 1
+        finally:
+            await self._close_retired()
 
     def _keep(self, error: Retryable | Permanent) -> None:
         """Count the failure, log the first in a row, and raise it."""
@@ -67,6 +92,31 @@ class Target:
         self.outcomes[error.reason.value] += 1
         raise error
 
+    async def _close_retired(self) -> None:
+        for line in [line for line in self._retired if not line.users]:
+            self._retired.remove(line)
+            await line.client.aclose()
+
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for line in (*self._retired, self._line):
+            await line.client.aclose()
+
+
+class _Line:
+    """The connections made with one configuration, and how many posts are using them."""
+
+    def __init__(self, config: AlertmanagerConfig | ReceiverAddress) -> None:
+        secret = config.authorization if isinstance(config, AlertmanagerConfig) else config.token
+        headers = {"Authorization": f"Bearer {secret.get_secret_value()}"} if secret else {}
+        self.client = client(config, base_url=config.base_url, headers={**headers, "Content-Type": "application/json"})
+        self.users = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Use it: it is not closed meanwhile."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1

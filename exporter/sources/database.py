@@ -1,72 +1,52 @@
 """Reads the trading database: the canonical tables of `schema.sql`, or the operator's own SELECT for each kind of record.
 
-Reads in one consistent read-only transaction and writes nothing. Any dialect of SQLAlchemy with an asynchronous driver.
+Reads in one consistent read-only transaction and writes nothing. PostgreSQL (TimescaleDB too), MySQL, MariaDB, SQLite, and any
+other dialect of SQLAlchemy with an asynchronous driver.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from contextlib import aclosing
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
-from sqlalchemy import inspect, text
-from sqlalchemy.sql.elements import TextClause
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from deskwatch.clock import Clock
-from deskwatch.config import CrossFault, Secret, Settings
-from deskwatch.errors import Permanent, Reason, Retryable
-from exporter.cells import Unreadable, moment
+from deskwatch.config import CrossFault, LoadedFile, Secret
+from deskwatch.errors import Reason, Retryable
 from exporter.snapshot import Kind, Snapshot
 from exporter.source import Kept, Source, SourceConfig
-from exporter.sql.readonly import ReadOnlyDatabase, parse_url
-from exporter.sql.rows import Records, read_rows
+from exporter.sql.access import Manner
+from exporter.sql.address import parse_url, split_tls
+from exporter.sql.asking import Asker
+from exporter.sql.closes import newest_day
+from exporter.sql.daily_closes import Wanted, read_bars
+from exporter.sql.histories import Bars
+from exporter.sql.increments import EPOCH, Fetched, How, Increments, settle_all
+from exporter.sql.queries import Queries
+from exporter.sql.questions import Bounds
+from exporter.sql.readonly import PAGE_ROWS, Reading, ReadOnlyDatabase
+from exporter.sql.rows import Records
 from exporter.sql.tables import TABLES
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-TableKind = Literal["instruments", "positions", "prices", "fills", "orders", "signals", "accounts", "returns"]
-SINCE = "since"
-"""The one parameter an operator's SELECT may use: `:since`, the start of the look-back."""
-_PAGE = 1000
+TableKind = Literal[
+    "instruments", "positions", "prices", "quotes", "histories", "fills", "orders", "signals", "accounts", "returns",
+    "sessions", "aliases",
+]  # fmt: skip
 
 
-class Queries(Settings):
-    """One SELECT per kind of record; its columns are found by name (`schema.sql` lists them)."""
-
-    instruments: str | None = None
-    positions: str | None = None
-    prices: str | None = None
-    fills: str | None = None
-    orders: str | None = None
-    signals: str | None = None
-    accounts: str | None = None
-    returns: str | None = None
-
-    @field_validator("*")
-    @classmethod
-    def _only_reads(cls, value: str | None) -> str | None:
-        if value is None:
-            return value
-        if value.split(None, 1)[:1] and value.split(None, 1)[0].upper() not in ("SELECT", "WITH", "VALUES", "TABLE"):
-            raise ValueError("must be a SELECT (or WITH ... SELECT)")
-        if not value.strip():
-            raise ValueError("must be a SELECT, was empty")
-        unknown = set(_parameters(value)) - {SINCE}
-        if unknown:
-            raise ValueError(f"knows the parameter :{SINCE} only, found :{', :'.join(sorted(unknown))} (write \\: for a colon)")
-        return value
-
-    @property
-    def given(self) -> dict[Kind, str]:
-        """The kinds with a query of their own."""
-        return {kind: query for kind in TABLES if (query := getattr(self, kind)) is not None}
+def _zone_name(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("must be a time zone of the IANA database such as Europe/Zurich or UTC") from None
+    return name
 
 
 class Config(SourceConfig):
@@ -74,21 +54,45 @@ class Config(SourceConfig):
 
     type: Literal["database"]
     url: Secret
-    """SQLAlchemy address, e.g. `sqlite:///trading.db` (relative to this file) or `postgresql://reader@db/trading`."""
+    """SQLAlchemy address, e.g. `sqlite:///trading.db` (relative to this file), `postgresql://reader@db/trading` or
+    `mysql://reader@db/trading`. TLS as libpq says it: `?sslmode=verify-full&sslrootcert=ca.pem`, `sslcert`, `sslkey`."""
+    ca_file: LoadedFile | None = None
+    """PEM file of the authority that signed the server's certificate; then the connection is encrypted and its name checked."""
+    pool_size: int = Field(default=1, ge=0, le=1)
+    """Connections kept open between fetches: one, as a fetch is one transaction, or none where they are scarce."""
     tables: tuple[TableKind, ...] | None = None
     """Kinds read from the canonical tables. Left out: every canonical table there is, or none beside `queries`."""
     queries: Queries = Queries()
     """SELECTs of your own, one for each kind."""
-    look_back_days: float = Field(default=7.0, gt=0)
+    time_zone: Annotated[str, AfterValidator(_zone_name)] = "UTC"
+    """Zone of times the database keeps without one; it also says when a day of daily closes has ended."""
+    look_back_days: float = Field(default=7.0, gt=0, le=10_000)
     """Fills, orders and signals are read so far back from the newest of them."""
+    overlap_seconds: float = Field(default=60.0, ge=0)
+    """`:last_run` lies so long before the last good run, for what was written before it and committed after, and for the
+    database's clock being behind ours."""
+    history_days: int = Field(default=550, ge=2, le=10_000)
+    """Calendar days of daily closes wanted."""
+    history_interval_seconds: float = Field(default=900.0, gt=0)
+    """Daily closes are read this often, the rest at every fetch."""
     maximum_rows: int = Field(default=100_000, ge=1)
     """A table or query with more rows is an error, not a slow exporter."""
+    maximum_closes: int = Field(default=5_000_000, ge=1)
+    """As `maximum_rows`, of daily closes."""
 
     @field_validator("url")
     @classmethod
     def _is_readable(cls, value: Secret, info: ValidationInfo) -> Secret:
         url = parse_url(value.get_secret_value(), (info.context or {}).get("folder", Path()))
         return Secret(url.render_as_string(hide_password=False))
+
+    @model_validator(mode="after")
+    def _tls_works(self) -> Self:
+        try:
+            split_tls(parse_url(self.url.get_secret_value(), Path()), self.ca_file)[1].context()
+        except ValueError as error:
+            raise CrossFault([(["ca_file" if self.ca_file else "url"], str(error))]) from None
+        return self
 
     @model_validator(mode="after")
     def _each_kind_once(self) -> Self:
@@ -99,26 +103,26 @@ class Config(SourceConfig):
             raise CrossFault([(["tables"], "nothing is read: name a table or give a query")])
         return self
 
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """Rows of one kind as the database gave them."""
-
-    kind: Kind
-    names: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    @property
+    def reading(self) -> How:
+        """How rows become records."""
+        return How(ZoneInfo(self.time_zone), timedelta(days=self.look_back_days), self.maximum_rows)
 
 
 class DatabaseSource(Source[Config]):
     """One database."""
 
     kind = "database"
+    keeps_histories = True
 
     def __init__(self, config: Config, clock: Clock) -> None:
         super().__init__(config, clock)
-        self._database = ReadOnlyDatabase(parse_url(config.url.get_secret_value(), Path()), config.timeout_seconds)
+        url, tls = split_tls(parse_url(config.url.get_secret_value(), Path()), config.ca_file)
+        self._database = ReadOnlyDatabase(url, Manner(config.timeout_seconds, config.reading.zone, config.pool_size, tls))
         self._discovers = config.tables is None and not config.queries.given
         self._tables: frozenset[Kind] = frozenset(config.tables or ())
+        self._increments = Increments()
+        self._bars: Bars | None = None
 
     @property
     def provides(self) -> AbstractSet[Kind]:
@@ -135,22 +139,26 @@ class DatabaseSource(Source[Config]):
             Permanent: a query or table is wrong, the login is refused.
         """
         at = self.clock.now()
-        async with self._database.transaction() as connection:
-            tables = await self._existing(connection) if self._discovers else self._tables
-            fetched = [await self._table(connection, kind, at) for kind in TABLES if kind in tables]
-            fetched += [await self._query(connection, kind, query, at) for kind, query in self.config.queries.given.items()]
-        self._tables = tables
+        async with self._database.transaction() as reading:
+            tables = await self._existing(reading) if self._discovers else self._tables
+            asker = Asker(self._database, reading, self.config.queries.given)
+            wanted = [kind for kind in TABLES if kind in tables or kind in self.config.queries.given]
+            fetched = [await self._ask(asker, kind, kept, at) for kind in wanted if kind != "histories"]
+            bars = await self._daily_closes(asker, kept, at) if "histories" in wanted else None
         # Converting many rows takes longer than the event loop may wait.
-        records = await asyncio.to_thread(lambda: [self._records(each, at) for each in fetched])
-        return self._snapshot(at, records)
+        records, increments = await asyncio.to_thread(settle_all, fetched, self._increments, self.config.reading, at)
+        snapshot = self._snapshot(at, records, bars)
+        # Only now: a fetch that failed has read nothing, and the next one asks for all of it again.
+        self._tables, self._increments, self._bars = tables, increments, bars
+        return snapshot
 
     async def close(self) -> None:
         """Close the connections."""
         await self._database.close()
 
-    async def _existing(self, connection: AsyncConnection) -> frozenset[Kind]:
+    async def _existing(self, reading: Reading) -> frozenset[Kind]:
         """The canonical tables there are. One that was there and is gone is an error: an empty book would be a lie."""
-        names = {name.lower() for name in await connection.run_sync(_relations)}
+        names = await reading.relations()
         found = frozenset(kind for kind, table in TABLES.items() if table.name in names)
         gone = ", ".join(sorted(TABLES[kind].name for kind in self._tables - found))
         if gone:
@@ -160,88 +168,47 @@ class DatabaseSource(Source[Config]):
             raise Retryable(f"{self._database.place}: none of the canonical tables is there: {hint}", reason=Reason.NOT_FOUND)
         return found
 
-    async def _table(self, connection: AsyncConnection, kind: Kind, at: datetime) -> _Fetched:
-        table = TABLES[kind]
-        query, parameters = f"SELECT * FROM {table.name}", {}  # noqa: S608 - the name is ours
-        if table.at:
-            newest = (await connection.execute(text(f"SELECT MAX({table.at}) FROM {table.name}"))).scalar()  # noqa: S608
-            since = _since(newest, timedelta(days=self.config.look_back_days), at)
-            if since is not None:
-                # A missing time comes along, so that its row is counted as rejected.
-                query += f" WHERE {table.at} >= :{SINCE} OR {table.at} IS NULL"
-                parameters[SINCE] = since
-        return await self._rows(connection, kind, text(query), parameters)
-
-    async def _query(self, connection: AsyncConnection, kind: Kind, query: str, at: datetime) -> _Fetched:
-        since = at - timedelta(days=self.config.look_back_days)
-        bound: Any = since.strftime("%Y-%m-%d %H:%M:%S") if self._database.is_sqlite else since
-        return await self._rows(connection, kind, text(query), {SINCE: bound} if SINCE in _parameters(query) else {})
-
-    async def _rows(
-        self, connection: AsyncConnection, kind: Kind, query: TextClause, parameters: Mapping[str, Any]
-    ) -> _Fetched:
-        limit = self.config.maximum_rows
+    async def _ask(self, asker: Asker, kind: Kind, kept: Kept, at: datetime) -> Fetched:
+        """One kind's rows; of an incremental one those since its last good run."""
+        config = self.config
+        incremental = config.queries.incremental(kind)
+        overlap = timedelta(seconds=config.overlap_seconds)
+        last_run = self._increments.last_run(kind, kept.succeeded_at, overlap) if incremental else None
+        since = EPOCH if TABLES[kind].whole else at - config.reading.look_back
+        question = await asker.question(kind, Bounds(since, last_run or since, at, config.reading.look_back))
+        names: Sequence[str] = ()
         rows: list[Sequence[Any]] = []
-        try:
-            async with connection.stream(query, parameters) as result:
-                names = list(result.keys())
-                async for page in result.partitions(_PAGE):
-                    rows += page
-                    if len(rows) > limit:
-                        break
-        except Exception as error:
-            raise self._about(kind, error) from error
-        if len(rows) > limit:
-            message = f"{self._where(kind)}: more than {limit} rows: narrow the query or raise maximum_rows"
-            raise Permanent(message, reason=Reason.TOO_LARGE)
-        return _Fetched(kind, names, rows)
+        async with aclosing(asker.pages(question, config.maximum_rows, PAGE_ROWS)) as pages:
+            async for names, page in pages:  # noqa: B007 - the last page's are those of all
+                rows += page
+        return Fetched(kind, names, rows, incremental, continues=last_run is not None)
 
-    def _where(self, kind: Kind) -> str:
-        return f"queries.{kind}" if kind in self.config.queries.given else f"table {TABLES[kind].name}"
+    async def _daily_closes(self, asker: Asker, kept: Kept, at: datetime) -> Bars:
+        config = self.config
+        wanted = Wanted(
+            incremental=config.queries.incremental("histories"),
+            days=config.history_days,
+            overlap=timedelta(seconds=config.overlap_seconds),
+            limit=config.maximum_closes,
+            zone=config.reading.zone,
+            interval_seconds=config.history_interval_seconds,
+        )
+        return await read_bars(asker, wanted, self._bars, kept, at, self.clock.monotonic())
 
-    def _about(self, kind: Kind, error: Exception) -> Retryable | Permanent:
-        explained = self._database.explain(error)
-        return type(explained)(f"{self._where(kind)}: {explained}", reason=explained.reason)
-
-    def _records(self, fetched: _Fetched, at: datetime) -> Records:
-        look_back = timedelta(days=self.config.look_back_days)
-        return read_rows(fetched.kind, fetched.names, fetched.rows, look_back=look_back, now=at)
-
-    def _snapshot(self, at: datetime, found: Sequence[Records]) -> Snapshot:
+    def _snapshot(self, at: datetime, found: Sequence[Records], bars: Bars | None) -> Snapshot:
         notes = {"database": self._database.place}
         notes |= {each.kind: "; ".join((f"{len(each.records)} records", *each.notes)) for each in found}
+        newest = [each.newest for each in found if each.newest is not None]
+        rejected = [rejected for each in found for rejected in each.rejected]
+        if bars is not None:
+            notes["histories"] = bars.note
+            newest += [day for day in (newest_day(bars.histories),) if day is not None]
+            rejected += bars.rejected if bars is not self._bars else ()
         return Snapshot(
             fetched_at=at,
-            data_at=max((each.newest for each in found if each.newest is not None), default=None),
-            rejected=tuple(rejected for each in found for rejected in each.rejected),
+            data_at=max(newest, default=None),
+            histories=bars.histories if bars is not None else (),
+            rejected=tuple(rejected),
             notes=notes,
             **{each.kind: each.records for each in found},
         )
-
-
-def _parameters(query: str) -> list[str]:
-    return list(text(query)._bindparams)
-
-
-def _relations(connection: Any) -> list[str]:
-    found = inspect(connection)
-    return [*found.get_table_names(), *found.get_view_names()]
-
-
-def _since(newest: Any, look_back: timedelta, now: datetime) -> Any:
-    """Start of the look-back in the column's own form, None where that cannot be told.
-
-    Text is compared by its date, two days wider than asked: time zones and separators differ; `read_rows` cuts exactly.
-    """
-    try:
-        latest = moment(newest)
-    except Unreadable:
-        return None
-    start = min(latest, now) - look_back
-    if isinstance(newest, str):
-        return (start - timedelta(days=2)).strftime("%Y-%m-%d")
-    if isinstance(newest, datetime):
-        return start if newest.tzinfo else start.replace(tzinfo=None)
-    if isinstance(newest, int | float | Decimal):
-        return type(newest)(start.timestamp())
-    return start.date()

@@ -1,113 +1,74 @@
-"""One read-only, consistent, time-limited transaction on a database SQLAlchemy knows, and what a driver's error means.
+"""One read-only, consistent, time-limited transaction on a database SQLAlchemy knows, and what reading in it is like.
 
-Never writes: SQLite is opened `mode=ro`, the others in a read-only transaction. Knows no table and no query.
+Never writes. Knows no table; every error leaves as Retryable or Permanent, in words that hold no password.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 import sqlite3
-import ssl
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote, quote_plus
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from deskwatch.errors import Permanent, Reason, Retryable
+from exporter.sql import faults
+from exporter.sql.access import Access, Manner
+from exporter.sql.mysql import Mysql
+from exporter.sql.postgresql import Postgresql
+from exporter.sql.sqlite import Sqlite
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
+    from sqlalchemy.sql.elements import BindParameter
 
-ASYNC_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql", "mariadb": "aiomysql"}
-"""Driver taken where the address names none."""
-PROGRESS_STEPS = 10_000
-"""Steps of SQLite's machine between two looks at the clock: about 0.1 ms."""
-_SQLITE_REASONS = {
-    sqlite3.SQLITE_BUSY: Reason.TIMEOUT,
-    sqlite3.SQLITE_LOCKED: Reason.TIMEOUT,
-    sqlite3.SQLITE_INTERRUPT: Reason.TIMEOUT,
-    sqlite3.SQLITE_IOERR: Reason.SERVER_ERROR,
-    sqlite3.SQLITE_NOMEM: Reason.SERVER_ERROR,
-    sqlite3.SQLITE_PROTOCOL: Reason.SERVER_ERROR,
-    sqlite3.SQLITE_SCHEMA: Reason.SERVER_ERROR,
-    sqlite3.SQLITE_CANTOPEN: Reason.REFUSED,
+PAGE_ROWS = 1000
+_ACCESS: dict[str, type[Access]] = {"sqlite": Sqlite, "postgresql": Postgresql, "mysql": Mysql, "mariadb": Mysql}
+_DRIVERS = frozenset({"asyncpg", "psycopg", "pymysql", "aiomysql", "asyncmy", "sqlite3", "aiosqlite", "oracledb", "aioodbc"})
+"""Packages whose exceptions are a database's answer, also where SQLAlchemy does not wrap them."""
+_HINTS = {
+    Reason.AUTH: "check user, password and rights",
+    Reason.REFUSED: "is the server running?",
+    Reason.DNS: "the host's name does not resolve",
+    Reason.TLS: "check sslmode in url and ca_file",
 }
-_SQLSTATE_REASONS = (
-    ("57014", Reason.TIMEOUT),
-    ("08", Reason.NETWORK),
-    ("53", Reason.SERVER_ERROR),
-    ("57", Reason.SERVER_ERROR),
-    ("40", Reason.SERVER_ERROR),
-    ("55", Reason.SERVER_ERROR),
-)
-"""SQLSTATE classes that may pass. Source: PostgreSQL documentation, appendix A."""
 
 
-def parse_url(text: str, folder: Path) -> URL:
-    """A database address with an asynchronous driver that is installed; a relative SQLite file counts from `folder`.
-
-    Raises:
-        ValueError: what is wrong with it, without the address, which may hold a password.
-    """
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ValueError("must be a database address such as sqlite:///trading.db or postgresql://user@host/database") from None
-    backend = url.get_backend_name()
-    if "+" not in url.drivername and backend in ASYNC_DRIVERS:
-        url = url.set(drivername=f"{backend}+{ASYNC_DRIVERS[backend]}")
-    try:
-        dialect = url.get_dialect()
-        dialect.import_dbapi()
-    except NoSuchModuleError:
-        raise ValueError(f"no database dialect is called {url.drivername!r}") from None
-    except ImportError as error:
-        package = error.name or url.get_driver_name()
-        raise ValueError(f"the driver {package} is not installed: pip install {package}") from None
-    if not dialect.is_async:
-        raise ValueError(f"the driver {url.get_driver_name()} is not asynchronous; e.g. postgresql+asyncpg, sqlite+aiosqlite")
-    return _at_file(url, folder) if backend == "sqlite" else url
+Page: TypeAlias = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""Names of the columns, and rows."""
 
 
-def _at_file(url: URL, folder: Path) -> URL:
-    if not url.database or url.database == ":memory:" or url.query:
-        raise ValueError("must name a file and nothing more, e.g. sqlite:///trading.db (four slashes for an absolute path)")
-    return url.set(database=str(folder / Path(url.database).expanduser()))
+class TooManyRows(Exception):
+    """A statement gives more rows than wanted; the rest was not read."""
 
 
 class ReadOnlyDatabase:
     """Where the transactions come from.
 
     Args:
-        url: from `parse_url`.
-        timeout_seconds: bound of one statement and, by half, of waiting for a lock.
+        url: from `parse_url`, without TLS options for a driver that is given a context (`split_tls`).
+        manner: how to read.
     """
 
-    def __init__(self, url: URL, timeout_seconds: float) -> None:
+    def __init__(self, url: URL, manner: Manner) -> None:
         self._url = url
-        self._access: _Access = _ACCESS.get(url.get_backend_name(), _Other)(url, timeout_seconds)
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether times are compared as SQLite compares them."""
-        return self._url.get_backend_name() == "sqlite"
+        self.access = _ACCESS.get(url.get_backend_name(), Access)(url, manner)
 
     @property
     def place(self) -> str:
         """The address for a person: no user, no password."""
-        host = f"{self._url.host}/" if self._url.host else ""
-        return f"{host}{self._url.database or ''}"
+        named = self._url.host or self._url.query.get("host") or self._url.query.get("unix_socket") or ""
+        host = named if isinstance(named, str) else ",".join(named)
+        return f"{host}/{self._url.database or ''}" if host else self._url.database or ""
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator[Reading]:
         """A transaction that sees one state of the database and is rolled back at the end.
 
         Raises:
@@ -115,149 +76,118 @@ class ReadOnlyDatabase:
             Permanent: it refuses the login or the statement.
         """
         try:
-            async with self._access.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+            async with self.access.begin() as connection:
+                yield Reading(connection, self.access)
+        except Exception as error:
+            if not _is_of_database(error):
+                raise
             raise self.explain(error) from error
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._access.engine.dispose()
+        await self.access.engine.dispose()
 
     def explain(self, error: BaseException) -> Retryable | Permanent:
-        """The error of ours for a driver's; the text is the driver's own first line without the password."""
+        """The error of ours for a driver's: the driver's own first line, without the password."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        said = self._hide(str(cause).strip().partition("\n")[0]) or type(cause).__name__
-        said = re.sub(r"^<class '[^']*'>: ", "", said)
-        reason, permanent = _reason_of(cause)
+        reason, permanent = faults.reason_of(cause)
+        said = self._hide(faults.words_of(cause))
         if isinstance(cause, sqlite3.OperationalError) and reason is Reason.REFUSED:
             return self._cannot_open(said)
+        if isinstance(cause, TimeoutError):
+            said = f"no answer within {self.access.manner.timeout_seconds:g} seconds"
+        hint = f": {_HINTS[reason]}" if reason in _HINTS else ""
         kind = Permanent if permanent else Retryable
-        return kind(f"{self.place}: {said}", reason=reason)
+        return kind(f"{self.place}: {said}{hint}", reason=reason)
 
     def _cannot_open(self, said: str) -> Retryable:
         if not Path(self._url.database or "").exists():
             return Retryable(f"{self.place}: the file does not exist; it is read as soon as it does", reason=Reason.NOT_FOUND)
         return Retryable(f"{self.place}: {said}: is it readable for this user?", reason=Reason.REFUSED)
 
-    def _hide(self, text: str) -> str:
+    def _hide(self, said: str) -> str:
         secret = str(self._url.password or "")
-        return text.replace(secret, "***") if secret else text
+        for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)} - {""}:
+            said = said.replace(form, "***")
+        return said
 
 
-def _reason_of(cause: BaseException) -> tuple[Reason, bool]:
-    """The bounded reason, and whether repeating it unchanged is pointless."""
-    if isinstance(cause, TimeoutError):
-        return Reason.TIMEOUT, False
-    if isinstance(cause, socket.gaierror):
-        return Reason.DNS, False
-    if isinstance(cause, ssl.SSLError):
-        return Reason.TLS, False
-    if isinstance(cause, ConnectionRefusedError):
-        return Reason.REFUSED, False
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        reason = _SQLITE_REASONS.get(code & 0xFF)
-        return (reason, False) if reason else (Reason.REJECTED, True)
-    return _reason_of_state(cause)
+class Reading:
+    """One open transaction."""
+
+    def __init__(self, connection: AsyncConnection, access: Access) -> None:
+        self._connection = connection
+        self._access = access
+
+    async def rows(
+        self, query: str, parameters: Sequence[BindParameter[Any]] = (), *, limit: int, page: int = PAGE_ROWS
+    ) -> AsyncGenerator[Page, None]:
+        """The statement's rows in pages, each with the names of the columns; one empty page where there are none.
+
+        Only a page is held at a time: what is wanted of a table of any size costs no more than that.
+
+        Raises:
+            TooManyRows: more than `limit` rows.
+        """
+        await self._access.expect(self._connection, limit + 1)
+        result = await self._connection.stream(text(query).bindparams(*parameters))
+        names = list(result.keys())
+        count, wanted = 0, False
+        try:
+            async for rows in result.partitions(page):
+                count += len(rows)
+                if count > limit:
+                    break
+                yield names, rows
+            else:
+                wanted = True
+            if not count:
+                yield names, ()
+        except GeneratorExit:
+            await self._leave(result, ended=wanted)
+            raise
+        await self._leave(result, ended=wanted)
+        if not wanted:
+            raise TooManyRows
+
+    async def _leave(self, result: AsyncResult[Any], *, ended: bool) -> None:
+        """Close a result. What is left of it nobody wants: a driver that would read it all is brought to an end first."""
+        if not ended and await self._access.stop(self._connection):
+            with suppress(SQLAlchemyError):
+                async for _ in result.partitions(PAGE_ROWS):
+                    pass
+        await result.close()
+
+    async def names(self, query: str, parameters: Sequence[BindParameter[Any]] = ()) -> list[str]:
+        """The columns a query would have."""
+        statement = text(f"SELECT * FROM ({query}\n) AS given LIMIT 0").bindparams(*parameters)  # noqa: S608
+        return list((await self._connection.execute(statement)).keys())
+
+    async def scalar(self, query: str) -> Any:
+        """The first value of the first row."""
+        return (await self._connection.execute(text(query))).scalar()
+
+    async def relations(self) -> frozenset[str]:
+        """Tables and views the login finds without naming a schema, in lower case."""
+        return frozenset(name.lower() for name in await self._connection.run_sync(_relations))
+
+    def quoted(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Names of columns as this database writes them."""
+        preparer = self._connection.dialect.identifier_preparer
+        return {ours: preparer.quote_identifier(theirs) for ours, theirs in names.items()}
 
 
-def _reason_of_state(cause: BaseException) -> tuple[Reason, bool]:
-    state = str(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or "")
-    for prefix, reason in _SQLSTATE_REASONS:
-        if state.startswith(prefix):
-            return reason, False
-    if state.startswith("28"):
-        return Reason.AUTH, True
-    if state:
-        return (Reason.NOT_FOUND if state == "3D000" else Reason.REJECTED), True
-    return Reason.NETWORK if isinstance(cause, OSError) else Reason.SERVER_ERROR, False
+def _relations(connection: Any) -> list[str]:
+    from sqlalchemy import inspect
+
+    found = inspect(connection)
+    names = [*found.get_table_names(), *found.get_view_names()]
+    with suppress(NotImplementedError):
+        names += found.get_materialized_view_names()
+    return names
 
 
-def _engine(url: URL, **options: Any) -> AsyncEngine:
-    # Half a second and 20 MB: only where a database is read, not where a configuration is checked.
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    return create_async_engine(url, **options)
-
-
-class _Access(Protocol):
-    """How one database is opened for reading."""
-
-    engine: AsyncEngine
-
-    def begin(self) -> Any:
-        """An asynchronous context manager that gives a connection inside a transaction."""
-        ...
-
-
-class _Sqlite:
-    """SQLite: a connection per transaction, so that a file replaced on disk is noticed."""
-
-    def __init__(self, url: URL, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
-        path = quote(url.database or "", safe="/")
-        self.engine = _engine(
-            url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"}),
-            poolclass=NullPool,
-            connect_args={"timeout": timeout_seconds / 2, "isolation_level": None},
-        )
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        until, task = time.monotonic() + self._timeout_seconds, asyncio.current_task()
-
-        def give_up() -> bool:
-            return time.monotonic() > until or (task is not None and task.cancelling() > 0)
-
-        async with self.engine.connect() as connection:
-            raw = (await connection.get_raw_connection()).driver_connection
-            assert raw is not None  # noqa: S101 - a connection just made
-            # Text that is not UTF-8 costs its row, not the whole query.
-            raw.text_factory = _text
-            # The statement runs in a thread that no cancellation reaches: SQLite itself has to look whether to go on.
-            await raw.set_progress_handler(give_up, PROGRESS_STEPS)
-            await connection.exec_driver_sql("PRAGMA query_only=ON")
-            await connection.exec_driver_sql("BEGIN")
-            yield connection
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-class _Other:
-    """A server: one pooled connection, asked whether it is alive before each use."""
-
-    def __init__(self, url: URL, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
-        self.engine = _engine(url, pool_size=1, max_overflow=1, pool_pre_ping=True)
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as connection, connection.begin():
-            yield connection
-
-
-class _Postgresql(_Other):
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as plain:
-            connection = await plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            async with connection.begin():
-                await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(self._timeout_seconds * 1000)}")
-                yield connection
-
-
-class _Mysql(_Other):
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as plain:
-            connection = await plain.execution_options(isolation_level="REPEATABLE READ")
-            await connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
-            await connection.commit()
-            async with connection.begin():
-                yield connection
-
-
-_ACCESS: dict[str, Any] = {"sqlite": _Sqlite, "postgresql": _Postgresql, "mysql": _Mysql, "mariadb": _Mysql}
+def _is_of_database(error: Exception) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    option = isinstance(error, TypeError) and re.search("unexpected keyword argument", str(error))
+    return isinstance(error, SQLAlchemyError | OSError) or package in _DRIVERS or bool(option)

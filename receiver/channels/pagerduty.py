@@ -21,7 +21,7 @@ from deskwatch.clock import Clock
 from deskwatch.config import FilePath, Secret
 from deskwatch.errors import Permanent, Reason, Retryable
 from deskwatch.http import HttpUrl, as_retryable, raise_for_status
-from deskwatch.web import is_loopback
+from deskwatch.web_config import is_loopback
 from receiver.addresses import web_address
 from receiver.channel import Channel, ChannelConfig
 from receiver.in_thread import in_thread

@@ -20,7 +20,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from deskwatch.clock import SystemClock
-from deskwatch.web import Readiness, Server, WebConfig, application
+from deskwatch.server import Server
+from deskwatch.web import Readiness, application
+from deskwatch.web_access import Door
+from deskwatch.web_config import WebConfig
 from exporter.analytic import Analytic, Result
 from exporter.api import Api
 from exporter.config import ExporterConfig
@@ -178,7 +181,7 @@ async def answering(count: int) -> None:
     exposition = Exposition(health.samples, clock.monotonic, 60.0)
     cycle = Cycle(config, clock, NoFeeds(), [load(count)], exposition, NoDetector(), health)
     api = Api(clock, Poller([], clock), cycle, exposition, [])
-    app = application(WebConfig(listen="127.0.0.1:0"), api.routes(), Readiness, "token")
+    app = application(Door(WebConfig(listen="127.0.0.1:0"), "token"), api.routes(), Readiness)
     async with Server(app, "127.0.0.1:0") as server:
         idle = await lags(CYCLES * CYCLE_SECONDS / 2)
         await cycle.once()

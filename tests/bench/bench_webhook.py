@@ -120,9 +120,12 @@ async def serve(kind: str, folder: Path) -> None:
 
     from deskwatch.clock import SystemClock
     from deskwatch.logs import LogConfig, configure
+    from deskwatch.server import Server
     from deskwatch.store import Work
     from deskwatch.store.sqlite import SqliteStore
-    from deskwatch.web import Readiness, Route, Server, WebConfig, application, until_stopped
+    from deskwatch.web import Readiness, Route, application, until_stopped
+    from deskwatch.web_access import Door
+    from deskwatch.web_config import WebConfig
     from receiver.config import ReceiverConfig
     from receiver.metrics import Metrics
     from receiver.schema import MIGRATIONS
@@ -156,7 +159,8 @@ async def serve(kind: str, folder: Path) -> None:
         metrics = Metrics(prometheus_client.CollectorRegistry())
         webhook = Webhook(store, service.planner, metrics, SystemClock(), None, 5.0, lambda: None, lambda: None, Intake())  # type: ignore[arg-type]
         route = Route("POST", "/api/v1/webhook", webhook.receive, "own")
-        async with Server(application(WebConfig(listen="127.0.0.1:0"), [route], Readiness, "t"), "127.0.0.1:0") as server:
+        door = Door(WebConfig(listen="127.0.0.1:0"), "t")
+        async with Server(application(door, [route], Readiness), "127.0.0.1:0") as server:
             announce(server.url)
             await stop.wait()
 

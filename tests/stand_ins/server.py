@@ -141,8 +141,8 @@ class StandIn:
         if answer.hang:
             await self._released.wait()
         if answer.drop or answer.hang:
-            assert request.transport is not None
-            request.transport.abort()
+            if request.transport is not None:  # else the caller has ended already
+                request.transport.abort()
             return web.Response()
         if answer.delay_seconds:
             await asyncio.sleep(answer.delay_seconds)

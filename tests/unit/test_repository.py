@@ -88,7 +88,7 @@ KINDS = {"database", "console", "webhook", "links", "runbook", "prometheus", "ka
 """Words that are also something else: a source's `kind`, a log format, a path, a label of Prometheus's."""
 
 
-@pytest.mark.parametrize("lock", ["run", "dev"])
+@pytest.mark.parametrize("lock", ["run", "dev", "mlflow"])
 def test_a_lock_has_a_hash_for_everything_and_names_no_host(lock: str) -> None:
     """It installs from whichever index the machine uses, and nothing unexpected."""
     text = (TOP / "requirements" / f"{lock}.lock").read_text()

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from deskwatch.web import Server
+from deskwatch.server import Server
 
 
 class Peer:
@@ -18,6 +18,8 @@ class Peer:
         """None: it never answers."""
         self.received: asyncio.Queue[Any] = asyncio.Queue()
         self.authorization = ""
+        self.asked = 0
+        """How often it was asked how it is."""
         self._server: Server | None = None
         self._listen = "127.0.0.1:0"
 
@@ -33,6 +35,8 @@ class Peer:
         app = web.Application()
         app.router.add_post("/api/v2/alerts", self._take)
         app.router.add_post("/api/v1/webhook", self._take)
+        app.router.add_get("/api/v2/status", self._tell)
+        app.router.add_get("/-/ready", self._tell)
         self._server = Server(app, self._listen, shutdown_seconds=0.1)
         await self._server.__aenter__()
         self._listen = f"127.0.0.1:{self._server.port}"
@@ -54,6 +58,11 @@ class Peer:
         self.received.put_nowait(body)
         if self.status is None:
             await asyncio.Event().wait()
+        return web.Response(status=self.status or 200)
+
+    async def _tell(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.authorization = request.headers.get("Authorization", "")
         return web.Response(status=self.status or 200)
 
     async def next(self) -> Any:

@@ -30,9 +30,9 @@ def trading_database(path: Path, *statements: str) -> sqlite3.Connection:
     connection.execute("BEGIN")
     for statement in (
         *SCHEMA.split(";\n"),
-        "INSERT INTO positions VALUES ('carry', 'CHF', '-1000000', 'CHF', NULL), ('carry', 'USD', '500000', 'USD', NULL)",
-        "INSERT INTO positions VALUES ('momentum', 'JPY', '100000000', 'JPY', NULL)",
-        "INSERT INTO accounts VALUES ('carry', 'EUR', '2000000', NULL), ('momentum', 'EUR', '1000000', NULL)",
+        "INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES ('carry', 'CHF', '-1000000', 'CHF'), "
+        "('carry', 'USD', '500000', 'USD'), ('momentum', 'JPY', '100000000', 'JPY')",
+        "INSERT INTO accounts (portfolio, currency, cash) VALUES ('carry', 'EUR', '2000000'), ('momentum', 'EUR', '1000000')",
         *statements,
     ):
         connection.execute(statement)
@@ -79,10 +79,10 @@ class Running:
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
             return await client.get(path, headers=headers)
 
-    async def post(self, path: str, content: str | bytes) -> httpx.Response:
+    async def post(self, path: str, content: str | bytes = b"", **headers: str) -> httpx.Response:
         """One POST."""
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as client:
-            return await client.post(path, content=content)
+            return await client.post(path, content=content, headers=headers)
 
     async def series(self) -> Series:
         """Everything `/metrics` says."""
@@ -118,6 +118,11 @@ def value(series: Series, name: str, **labels: str) -> float | None:
     return series.get((name, frozenset(labels.items())))
 
 
+def token(folder: Path) -> dict[str, str]:
+    """What a change needs, once the process has made it."""
+    return {"Authorization": f"Bearer {(folder / 'state/exporter/token').read_text()}"}
+
+
 def write_configuration(folder: Path, content: Mapping[str, Any]) -> Path:
     """The file, and the date of the replay beside it."""
     (folder / "as_of").write_text("2015-01-14")
@@ -132,7 +137,7 @@ async def launch(folder: Path, content: Mapping[str, Any]) -> asyncio.subprocess
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deskwatch", "exporter", "--config", str(file),
         stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from deskwatch.clock import ManualClock
 from deskwatch.config import validate
@@ -44,13 +46,7 @@ class Bench:
         self, alertmanagers: int = 1, rules: tuple[LimitRule, ...] = RULES, **settings: Any
     ) -> AsyncIterator[Detector]:
         """One life of the process; the spool's folder and the peers outlive it."""
-        content = {
-            "alertmanagers": [{"base_url": each.url, "timeout_seconds": 1} for each in self.alertmanagers[:alertmanagers]],
-            "receiver": {"base_url": self.receiver.url, "token": "s3cr3t", "timeout_seconds": 1},
-            **settings,
-        }
-        config = validate(DetectorConfig, content)
-        assert isinstance(config, DetectorConfig), config
+        config = self.config(alertmanagers, **settings)
         self.spool = await Spool.open(self.folder)
         detector = Detector(config, rules, self.clock, self.spool, random.Random(1))  # noqa: S311
         task = asyncio.ensure_future(detector.run())
@@ -60,6 +56,19 @@ class Bench:
             task.cancel()
             await asyncio.wait({task})
             await self.spool.close()
+
+    def config(self, alertmanagers: int | list[dict[str, Any]] = 1, **settings: Any) -> DetectorConfig:
+        """Section `detector` with so many Alertmanagers, or these, and the receiver."""
+        if isinstance(alertmanagers, int):
+            alertmanagers = [{"base_url": each.url, "timeout_seconds": 1} for each in self.alertmanagers[:alertmanagers]]
+        content = {
+            "alertmanagers": alertmanagers,
+            "receiver": {"base_url": self.receiver.url, "token": "s3cr3t", "timeout_seconds": 1},
+            **settings,
+        }
+        config = validate(DetectorConfig, content)
+        assert isinstance(config, DetectorConfig), config
+        return config
 
     async def read(self, detector: Detector, value: float | None, after: float = 0.0, *, limits: bool = True) -> None:
         """One reading of a utilization."""
@@ -273,6 +282,7 @@ async def test_an_alertmanager_that_is_back_is_used_again(bench: Bench) -> None:
         await bench.spooled(0)
         await bench.read(detector, 0.5, after=5)
         await bench.receiver.next()
+        await bench.spooled(0)
         alertmanager.status = 200
         await bench.breach(detector)
         await bench.settled(detector, alertmanager, "ok", 1)
@@ -325,8 +335,11 @@ async def test_without_any_address_it_only_counts(bench: Bench) -> None:
     config = validate(DetectorConfig, {})
     assert isinstance(config, DetectorConfig)
     detector = Detector(config, RULES, bench.clock)
-    await detector.run()
-    await bench.breach(detector)
+    with capture_logs() as logs:
+        running = asyncio.ensure_future(detector.run())
+        await bench.breach(detector)
+        running.cancel()
+    assert "neither an Alertmanager nor a receiver" in logs[0]["event"]
     assert {each.family.name: each.value for each in detector.samples()} == {
         "deskwatch_detector_rules": 3.0, "deskwatch_detector_spool_depth": 0.0,
     }  # fmt: skip
@@ -343,3 +356,128 @@ async def test_the_body_is_what_the_receiver_reads(bench: Bench) -> None:
     assert (alert.status, alert.direct, notification.faults) == ("firing", True, ())
     plain = {name: text for name, text in alert.labels.items() if name != "detector"}
     assert alerts.identity(alert.labels, {"detector"}) == alerts.identity(plain, {"detector"})
+
+
+async def test_another_configuration_ends_nothing_and_tells_nothing_twice(bench: Bench) -> None:
+    """What fires goes on firing since the same moment, also by a rule whose `for` is longer now, and what was told is known."""
+    longer = tuple(replace(rule, for_seconds=3600.0) for rule in RULES)
+    async with bench.detector(alertmanagers=0) as detector:
+        await bench.breach(detector)
+        told = await bench.receiver.next()
+        await bench.spooled(0)
+        detector.prepare(bench.config(alertmanagers=0, hold_seconds=60), longer, bench.spool)()
+        for value in (1.5, None, 1.5):
+            await bench.read(detector, value, after=5)
+        assert bench.receiver.received.empty()
+        await bench.read(detector, 0.5, after=5)
+        ended = await bench.receiver.next()
+    assert (ended["status"], ended["alerts"][0]["startsAt"]) == ("resolved", told["alerts"][0]["startsAt"])
+
+
+async def test_a_rule_that_takes_longer_now_does_not_end_what_fires(bench: Bench) -> None:
+    """As in Prometheus: it is posted on, since the same moment."""
+    longer = tuple(replace(rule, for_seconds=3600.0) for rule in RULES)
+    async with bench.detector() as detector:
+        await bench.breach(detector)
+        (first,) = await bench.alertmanagers[0].next()
+        await bench.settled(detector, bench.alertmanagers[0], "ok", 1)
+        detector.prepare(bench.config(), longer, bench.spool)()
+        await bench.read(detector, 1.5, after=1)
+        await bench.read(detector, 1.5, after=15)
+        (again,) = await bench.alertmanagers[0].next()
+    assert again["startsAt"] == first["startsAt"]
+
+
+async def test_what_is_pending_goes_on_being_pending(bench: Bench) -> None:
+    """A reload each half minute must not keep an alert of a minute from firing."""
+    async with bench.detector() as detector:
+        await bench.read(detector, 1.5)
+        for _ in range(2):
+            detector.prepare(bench.config(repost_seconds=10), RULES, bench.spool)()
+            await bench.read(detector, 1.5, after=30)
+        (alert,) = await bench.alertmanagers[0].next()
+    assert alert["startsAt"] == "2015-01-15T10:01:00.000Z"
+
+
+async def test_a_limit_or_rule_taken_away_ends_what_was_told_of_it(bench: Bench) -> None:
+    """As at a restart: nobody else would end the episode."""
+    async with bench.detector(alertmanagers=0) as detector:
+        await bench.breach(detector)
+        await bench.receiver.next()
+        await bench.spooled(0)
+        detector.prepare(bench.config(alertmanagers=0), (), bench.spool)()
+        await bench.read(detector, 1.5, after=5)
+        assert (await bench.receiver.next())["status"] == "resolved"
+
+
+async def test_an_alertmanager_that_comes_is_told_at_once_and_one_that_goes_no_more(bench: Bench) -> None:
+    """Counts of the one that stays go on."""
+    one, other = bench.alertmanagers
+    async with bench.detector(alertmanagers=1) as detector:
+        await bench.breach(detector)
+        await one.next()
+        await bench.settled(detector, one, "ok", 1)
+        detector.prepare(bench.config(alertmanagers=2), RULES, bench.spool)()
+        (there,) = await other.next()
+        assert there["startsAt"] == "2015-01-15T10:01:00.000Z"
+        await bench.settled(detector, other, "ok", 1)
+        await bench.read(detector, 1.5, after=15)
+        for peer in (one, other):
+            await bench.settled(detector, peer, "ok", 2)
+        await one.next()
+        kept = {"base_url": other.url, "timeout_seconds": 1}
+        detector.prepare(bench.config(alertmanagers=[kept]), RULES, bench.spool)()
+        await bench.read(detector, 1.5, after=15)
+        await bench.settled(detector, other, "ok", 3)
+        assert one.received.empty()
+        names = {each.labels[0] for each in detector.samples() if each.labels}
+    assert names == {peer.url.partition("://")[2] for peer in (other, bench.receiver)}
+
+
+async def test_other_credentials_are_used_at_once_and_the_post_under_way_ends_as_it_began(bench: Bench) -> None:
+    """Nothing is cut off; what the old ones were refused is not waited for."""
+    alertmanager, receiver = bench.alertmanagers[0], bench.receiver
+    receiver.status = 401
+    alertmanager.status = None
+    async with bench.detector(alertmanagers=1) as detector:
+        await bench.breach(detector)
+        await alertmanager.next()  # answered by nobody so far
+        rotated = {"base_url": alertmanager.url, "authorization": "n3w", "timeout_seconds": 1}
+        fresh = {"base_url": receiver.url, "token": "n3w", "timeout_seconds": 1}
+        detector.prepare(bench.config(alertmanagers=[rotated], receiver=fresh), RULES, bench.spool)()
+        await alertmanager.next()  # the same again, after the first has run into its deadline
+        assert alertmanager.authorization == "Bearer n3w"
+        await bench.settled(detector, alertmanager, "timeout", 1)
+        await bench.read(detector, 1.5, after=0.1)
+        await bench.settled(detector, receiver, "auth", 1)
+        receiver.status = 200
+        newest = {"base_url": receiver.url, "token": "n3west", "timeout_seconds": 1}
+        detector.prepare(bench.config(alertmanagers=[rotated], receiver=newest), RULES, bench.spool)()
+        await bench.spooled(0)
+        assert receiver.authorization == "Bearer n3west"
+
+
+async def test_a_receiver_that_comes_later_is_told_what_fires(bench: Bench) -> None:
+    """Whose spool is opened with it; one that goes is told no more, and the exporter lives on without any."""
+    config = validate(DetectorConfig, {})
+    assert isinstance(config, DetectorConfig)
+    detector = Detector(config, RULES, bench.clock, None, random.Random(1))  # noqa: S311
+    bench.spool = await Spool.open(bench.folder)
+    running = asyncio.ensure_future(detector.run())
+    try:
+        await bench.breach(detector)
+        detector.prepare(bench.config(alertmanagers=0), RULES, bench.spool)()
+        await bench.read(detector, 1.5, after=1)
+        assert (await bench.receiver.next())["status"] == "firing"
+        await bench.spooled(0)
+        detector.prepare(config, RULES, bench.spool)()
+        await bench.read(detector, 0.5, after=1)
+        await bench.clock.advance(1)
+        assert bench.receiver.received.empty()
+        detector.prepare(bench.config(alertmanagers=0), RULES, bench.spool)()
+        await bench.read(detector, 0.5, after=1)
+        assert (await bench.receiver.next())["status"] == "resolved"
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await bench.spool.close()

@@ -104,7 +104,8 @@ async def test_bad_rows_are_counted_and_the_rest_lives(tmp_path: Path) -> None:
         asked = (await exporter.get("/debug/source?name=trades")).json()
         assert asked["notes"]["positions"] == "1 records; columns not used: memo, trader"
         assert asked["rejected_count"] == 4
-        assert {"record": "positions[2].quantity='NaN'", "reason": "not_finite"} in asked["rejected"]
+        left_out = {(each["record"], each["reason"], each["portfolio"]) for each in asked["rejected"]}
+        assert ("positions[2].quantity='NaN'", "not_finite", "momentum") in left_out
     logged = [
         each["reason"] for each in exporter.said if each["event"] == "records of the source cannot be read and are left out"
     ]
@@ -179,20 +180,19 @@ async def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:
 
 
 async def test_a_second_exporter_on_the_same_state_is_refused(tmp_path: Path) -> None:
-    """Where there is a spool to corrupt."""
-    content = configuration(detector={"receiver": {"base_url": "http://127.0.0.1:9"}})
-    async with running(tmp_path, content):
-        process = await launch(tmp_path, content)
+    """Both would write the kept daily bars."""
+    async with running(tmp_path):
+        process = await launch(tmp_path, configuration())
         _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
-    assert "detector.db is in use by another deskwatch process" in said.decode()
+    assert "history.db is in use by another deskwatch process" in said.decode()
 
 
 async def test_the_page_in_every_form(tmp_path: Path) -> None:
     """Text and OpenMetrics, compressed or not, say the same; promtool finds no fault; the catalogue names every family."""
     from tests.components import find
 
-    odd = "INSERT INTO positions VALUES ('carry', 'B\"R\\K <b>', '1', 'EUR', NULL)"
+    odd = "INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES ('carry', 'B\"R\\K <b>', '1', 'EUR')"
     price = "INSERT INTO prices VALUES ('B\"R\\K <b>', '100', 'EUR', '2015-01-14T10:00:00Z')"
     trading_database(tmp_path / "trading.db", odd, price).close()
     content = configuration(cycle_seconds=30)
@@ -233,7 +233,7 @@ def check_catalogue(page: str) -> None:
 
 async def test_the_pages_for_people(tmp_path: Path) -> None:
     """The landing page shows sources, portfolios, limits and gaps; a name of the database is text there, not markup."""
-    row = "INSERT INTO positions VALUES ('carry', '<script>alert(1)</script>', '1', '<i>', NULL)"
+    row = "INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES ('carry', '<script>alert(1)</script>', '1', '<i>')"
     trading_database(tmp_path / "trading.db", row).close()
     async with running(tmp_path) as exporter:
         await exporter.until(lambda page: value(page, "desk_source_up", source="trades", kind="database") == 1)
@@ -362,12 +362,12 @@ async def test_a_broken_rule_file_stops_the_start(tmp_path: Path) -> None:
 async def test_the_configuration_names_every_fault_at_once(tmp_path: Path) -> None:
     """Before anything starts."""
     content = configuration(cycle_seconds=0, portfolios=[])
-    content["exporter"]["sources"][0]["url"] = "mysql://u:s3cr3t@h/d"
+    content["exporter"]["sources"][0]["url"] = "mysql+asyncmy://u:s3cr3t@h/d"
     process = await launch(tmp_path, content)
     _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
     text = said.decode()
-    assert "exporter.sources[0].url: the driver aiomysql is not installed: pip install aiomysql" in text
+    assert "exporter.sources[0].url: the driver asyncmy is not installed: pip install asyncmy" in text
     assert "exporter.cycle_seconds: must be >= 0.05, was 0" in text
     assert "exporter.portfolios: must hold at least one" in text
     assert "s3cr3t" not in text

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
+import yaml
 from click.testing import CliRunner
 
 from deskwatch.cli import main
-from deskwatch.config import Secret, Settings, load, read, sections, validate
+from deskwatch.config import Secret, Settings, load, load_all, read, sections, validate
 from deskwatch.errors import ConfigError
+from deskwatch.files import changed, stamp
+from deskwatch.http import HttpConfig
+from deskwatch.logs import LogConfig
 from exporter.config import ExporterConfig
 from exporter.source import SOURCES
 
 FAULTS = sorted((Path(__file__).parent / "faults").glob("*.yml"))
+CERTIFICATE = trustme.CA().cert_pem.bytes().decode()
 MINIMAL = {
     "exporter": {
         "sources": [{"type": "ecb", "name": "rates"}],
@@ -114,6 +121,60 @@ def test_relative_paths_count_from_the_file(tmp_path: Path) -> None:
     config = validate(ExporterConfig, {**MINIMAL["exporter"], "state_folder": "state"}, folder=tmp_path)
     assert isinstance(config, ExporterConfig)
     assert config.state_folder == tmp_path / "state"
+
+
+def test_every_file_it_was_read_from_is_known(tmp_path: Path) -> None:
+    """Itself, the files of secrets, certificates and rules, with what each was before it was read; no others."""
+    for name in ("token", "ca.pem", "own.rules.yml", "as_of"):
+        (tmp_path / name).write_text(CERTIFICATE if name == "ca.pem" else "groups: []")
+    receiver = {"base_url": "https://receiver:9878", "ca_file": "ca.pem"}
+    content = {
+        **MINIMAL["exporter"],
+        "web": {"token_file": "token"},
+        "detector": {"rules": ["own.rules.yml"], "receiver": receiver},
+    }
+    content["sources"] = [{"type": "ecb", "name": "rates", "as_of_file": "as_of"}]
+    file = write(tmp_path, yaml.safe_dump({"exporter": content}))
+    loaded = load_all(file, {"exporter": ExporterConfig})
+    assert loaded.files == {
+        tmp_path / name: stamp(tmp_path / name) for name in ("deskwatch.yml", "token", "ca.pem", "own.rules.yml")
+    }
+
+
+def test_a_file_that_changes_while_it_is_read_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at before it is read: what is written meanwhile is seen the next time."""
+    file = write(tmp_path, "logs: {level: debug}\n")
+
+    def read_and_write(path: Path) -> dict[str, Any]:
+        content = read(path)
+        path.write_text("logs: {level: error, format: json}\n")
+        return content
+
+    monkeypatch.setattr("deskwatch.config.read", read_and_write)
+    loaded = load_all(file, {"logs": LogConfig})
+    assert loaded.sections["logs"].level == "debug"
+    assert changed(loaded.files)
+
+
+def test_another_authority_under_the_same_name_is_another_configuration(tmp_path: Path) -> None:
+    """So that a reload notices; one that is missing or no certificate is a fault before anything is called."""
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+
+    def read() -> HttpConfig:
+        config = validate(HttpConfig, {"ca_file": "ca.pem"}, folder=tmp_path)
+        assert isinstance(config, HttpConfig)
+        return config
+
+    first = read()
+    assert first == read()
+    (tmp_path / "ca.pem").write_text(trustme.CA().cert_pem.bytes().decode())
+    assert first != read()
+    (tmp_path / "ca.pem").write_text("junk")
+    faults = [validate(HttpConfig, {"ca_file": name}, folder=tmp_path) for name in ("ca.pem", "gone.pem")]
+    assert [str(fault) for (fault,) in faults] == [  # type: ignore[misc, str-unpack]
+        f"ca_file: {tmp_path / 'ca.pem'} holds no usable PEM certificate",
+        f"ca_file: cannot read {tmp_path / 'gone.pem'}: No such file or directory",
+    ]
 
 
 def test_every_section_is_known_to_check() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, timedelta
 
-from deskwatch.clock import ManualClock, SystemClock
+from deskwatch.clock import ManualClock, SystemClock, until_set
 
 
 async def test_sleepers_wake_in_the_order_of_their_time() -> None:
@@ -38,3 +38,23 @@ async def test_a_jump_moves_the_wall_clock_only() -> None:
 def test_the_system_clock_is_aware_and_utc() -> None:
     """Naive times are the source of off-by-an-hour errors."""
     assert SystemClock().now().tzinfo is UTC
+
+
+async def test_a_wait_ends_with_the_event_or_the_time() -> None:
+    """Whichever comes first; without a time only with the event. Nothing is left running."""
+    clock, event = ManualClock(), asyncio.Event()
+    before = len(asyncio.all_tasks())
+    timed = asyncio.ensure_future(until_set(clock, event, 5))
+    patient = asyncio.ensure_future(until_set(clock, event, None))
+    await clock.advance(0)
+    await clock.advance(4)
+    assert not timed.done()
+    await clock.advance(1)
+    assert (timed.done(), patient.done()) == (True, False)
+    again = asyncio.ensure_future(until_set(clock, event, 5))
+    await clock.advance(0)
+    event.set()
+    await clock.advance(0)
+    assert (again.done(), patient.done()) == (True, True)
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == before

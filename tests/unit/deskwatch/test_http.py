@@ -23,6 +23,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         (401, Permanent, Reason.AUTH),
         (403, Permanent, Reason.AUTH),
         (404, Permanent, Reason.NOT_FOUND),
+        (407, Permanent, Reason.AUTH),
         (408, Retryable, Reason.SERVER_ERROR),
         (413, Permanent, Reason.TOO_LARGE),
         (429, Retryable, Reason.RATE_LIMITED),
@@ -58,11 +59,42 @@ def test_success_raises_nothing(status: int) -> None:
         ("soon", None),
         ("", None),
         ("999999999", 86400.0),
+        ("Thu, 01 Jan 2026 00:01:00 -0000", 60.0),
+        ("Thu, 01 Jan 2026 00:01:00", 60.0),
+        ("Thu, 01 Jan 2026 00:01:00 +9999999999", None),
+        ("Thu, 01 Jan 99999999999 00:01:00 GMT", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
     """Seconds or an HTTP date (RFC 9110 10.2.3); nonsense is no wait; never more than a day."""
     assert retry_after({"retry-after": value}, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [("Wed, 31 Dec 2025 23:00:30 GMT", 3630.0), ("yesterday", 60.0), ("Thu, 01 Jan 2026 00:02:00 GMT", None)],
+)
+def test_a_retry_after_date_counts_from_the_answers_own_date(date: str, seconds: float | None) -> None:
+    """Whichever clock is wrong, the venue's two dates are by the same one."""
+    headers = {"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT", "date": date}
+    assert retry_after(headers, NOW) == seconds
+
+
+async def test_an_address_that_cannot_be_reached_has_not_refused() -> None:
+    """`is it running?` would be the wrong question."""
+    async with client(HttpConfig(timeout_seconds=5)) as session:
+        with pytest.raises(httpx.HTTPError) as caught:
+            await session.get("http://255.255.255.255/")
+    assert as_retryable(caught.value, what="the exporter").reason is Reason.NETWORK
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "socks5://proxy:1080", "http://user:pw@proxy:3128"])
+def test_a_proxy_is_an_http_address_without_credentials(proxy: str) -> None:
+    """A fault of the configuration, not of every call; its password has a field of its own."""
+    assert isinstance(validate(HttpConfig, {"proxy": proxy}), list)
+    found = validate(HttpConfig, {"proxy": "http://proxy:3128", "proxy_user": "desk", "proxy_password": "s3cr3t"})
+    assert isinstance(found, HttpConfig)
+    assert "s3cr3t" not in repr(found)
 
 
 async def test_a_refused_connection_says_so() -> None:

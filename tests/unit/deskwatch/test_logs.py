@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
 import pytest
 
-from deskwatch.logs import LogConfig, configure, correlated, get_logger
+from deskwatch import logs
+from deskwatch.logs import LogConfig, captured, configure, correlated, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +54,39 @@ def test_a_traceback_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> No
         get_logger().exception("failed")
     (line,) = capsys.readouterr().err.splitlines()
     assert "ValueError: boom" in json.loads(line)["exception"]
+
+
+async def test_what_one_task_logs_can_be_captured_and_is_logged_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its threads, the tasks it starts and the libraries it uses; nothing of another task, nothing afterwards."""
+    configure(LogConfig(format="json"), component="exporter")
+
+    async def another() -> None:
+        get_logger().info("another's")
+
+    other = asyncio.ensure_future(another())
+    with captured() as lines, correlated("fetch-1"):
+        get_logger().info("mine", size=1)
+        await asyncio.to_thread(lambda: logging.getLogger("some.library").warning("careful"))
+        await asyncio.create_task(another())
+        try:
+            raise ValueError("s3cr3t")
+        except ValueError:
+            get_logger().exception("failed")
+        await other
+    get_logger().info("afterwards")
+    assert [line["event"] for line in lines] == ["mine", "careful", "another's", "failed"]
+    assert (lines[0]["size"], lines[0]["correlation_id"], lines[0]["level"]) == (1, "fetch-1", "info")
+    assert lines[3]["exception"] == "ValueError"
+    assert "s3cr3t" not in json.dumps(lines)
+    assert len(capsys.readouterr().err.splitlines()) == 6
+
+
+def test_what_is_captured_is_bounded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that logs without end fills the log, not the memory."""
+    monkeypatch.setattr(logs, "MOST_CAPTURED", 3)
+    configure(LogConfig(format="json"), component="exporter")
+    with captured() as lines:
+        for number in range(5):
+            get_logger().info("line", number=number)
+    assert [line["number"] for line in lines] == [0, 1, 2]
+    assert len(capsys.readouterr().err.splitlines()) == 5

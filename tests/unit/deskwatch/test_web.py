@@ -16,7 +16,10 @@ from aiohttp import web
 
 from deskwatch.config import Settings, validate
 from deskwatch.errors import ConfigError
-from deskwatch.web import Readiness, Route, Server, WebConfig, application, change_token, until_stopped
+from deskwatch.server import Server
+from deskwatch.web import Readiness, Route, application, change_token, until_stopped
+from deskwatch.web_access import Door
+from deskwatch.web_config import WebConfig
 
 
 async def hello(_: web.Request) -> web.Response:
@@ -44,7 +47,7 @@ class Waiting:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     """A chassis without a read token, token `changeme`."""
-    app = application(WebConfig(listen="127.0.0.1:0"), ROUTES, lambda: Waiting.state, "changeme")
+    app = application(Door(WebConfig(listen="127.0.0.1:0"), "changeme"), ROUTES, lambda: Waiting.state)
     async with Server(app, "127.0.0.1:0") as running:
         yield running
 
@@ -81,7 +84,7 @@ async def test_a_read_token_guards_reading_and_the_change_token_opens_it_too() -
     """With a read token set, nothing but health answers without it."""
     config = validate(WebConfig, {"listen": "127.0.0.1:0", "read_token": "readme", "previous_token": "old"})
     assert isinstance(config, WebConfig)
-    app = application(config, ROUTES, lambda: Readiness(), "changeme")
+    app = application(Door(config, "changeme"), ROUTES, lambda: Readiness())
     async with Server(app, config.listen) as server:
         statuses = {
             token: (await ask(server, "GET", "/book", Authorization=f"Bearer {token}")).status_code
@@ -126,7 +129,7 @@ async def test_errors_are_json(server: Server, method: str, path: str, status: i
 
 async def test_a_taken_port_is_a_clear_error(server: Server) -> None:
     """The operator learns which address and what to do."""
-    app = application(WebConfig(listen="127.0.0.1:0"), (), lambda: Readiness(), "t")
+    app = application(Door(WebConfig(listen="127.0.0.1:0"), "t"), (), lambda: Readiness())
     with pytest.raises(
         ConfigError, match=rf"web.listen: 127.0.0.1:{server.port} is taken by another process: stop it or choose"
     ):

@@ -221,5 +221,5 @@ def test_every_kind_that_rows_can_be_has_a_table_in_the_schema() -> None:
     connection.executescript(importlib.resources.files("exporter.sources").joinpath("schema.sql").read_text())
     for table in TABLES.values():
         columns = {row[1]: bool(row[3]) for row in connection.execute(f"PRAGMA table_info({table.name})")}
-        assert columns == {name: column.required for name, column in table.columns.items()}
+        assert columns == {name: not column.may_be_null for name, column in table.columns.items()}
     connection.close()
