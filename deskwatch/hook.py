@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import httpx
 
+from deskwatch.config import Secret
 from deskwatch.errors import Permanent, Reason
 from deskwatch.http import HttpConfig, as_retryable, client, raise_for_failure
 
@@ -110,6 +111,8 @@ class ExporterAccess:
         read_token: its `web.read_token`; empty where it has none.
         ca_file: PEM file of the authority that signed its certificate.
         proxy: `http://host:port` of a forward proxy.
+        proxy_user: its user, None where it wants none.
+        proxy_password: its password.
         timeout_seconds: deadline of one question.
     """
 
@@ -117,6 +120,8 @@ class ExporterAccess:
     read_token: str = field(default="", repr=False)
     ca_file: str | None = None
     proxy: str | None = None
+    proxy_user: str | None = None
+    proxy_password: str = field(default="", repr=False)
     timeout_seconds: float = 10.0
 
 
@@ -160,7 +165,11 @@ class Run:
             raise Permanent("no exporter is configured: set receiver.exporter.base_url", reason=Reason.REJECTED)
         access = self.exporter
         reached = HttpConfig(
-            timeout_seconds=access.timeout_seconds, ca_file=Path(access.ca_file) if access.ca_file else None, proxy=access.proxy
+            timeout_seconds=access.timeout_seconds,
+            ca_file=Path(access.ca_file) if access.ca_file else None,
+            proxy=access.proxy,
+            proxy_user=access.proxy_user,
+            proxy_password=Secret(access.proxy_password) if access.proxy_password else None,
         )
         headers = {"Authorization": f"Bearer {access.read_token}"} if access.read_token else {}
         async with client(reached, base_url=access.base_url, headers=headers) as exporter:

@@ -86,9 +86,11 @@ class Server:
         """Serve by this section from now on. The address stays; connections that stand keep their certificate.
 
         Raises:
+            ConfigError: on the address that stays it would let everybody read; nothing has changed.
             OSError: no descriptor is left to listen with; nothing has changed.
         """
         if self._door is not None:
+            _refuse_open_book(config, config.file, self._door.host)
             await self._serve(config.file)
             self._door.renew(config, token)
             self.web_file_current = True
@@ -115,8 +117,7 @@ class Server:
         if config.config_file is None:
             return
         file = await asyncio.to_thread(read_web_file, config.config_file)
-        if config.opens_the_book(file):
-            raise ConfigError([Fault(str(config.config_file), "without users or client certificates it would open the book")])
+        _refuse_open_book(config, file, door.host)
         if door.keys.file is not before:
             return  # a reload of the whole configuration was quicker
         await self._serve(file)
@@ -142,6 +143,12 @@ class Server:
     async def _accept(self, listening: socket.socket, file: WebFile) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         return await loop.create_server(self._handlers, sock=listening, ssl=file.tls, backlog=BACKLOG)
+
+
+def _refuse_open_book(config: WebConfig, file: WebFile, host: str) -> None:
+    if config.opens_the_book(file, host):
+        message = f"the process listens on {host}, where others reach it: without read_token, users or client certificates"
+        raise ConfigError([Fault("web", f"{message} everybody could read the book; end it first")])
 
 
 def _tell(file: WebFile) -> None:

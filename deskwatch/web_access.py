@@ -66,7 +66,7 @@ class Door:
 
     def __init__(self, config: WebConfig, token: str) -> None:
         # The address listened on stays until the next start, whatever a later configuration says.
-        self._host, _ = split_address(config.listen)
+        self.host, _ = split_address(config.listen)
         self._config = config
         self._token = token
         self.keys = self._cut(config.file, None)
@@ -88,10 +88,10 @@ class Door:
     def _cut(self, file: WebFile, before: Keys | None) -> Keys:
         config, said = self._config, file.config
         changing = (self._token, *_shown(config.previous_token))
-        named = is_loopback(self._host) or config.allowed_hosts
+        named = is_loopback(self.host) or config.allowed_hosts
         same = before is not None and before.file.config == said
         return Keys(
-            names=frozenset({"localhost", "127.0.0.1", "::1", self._host, *config.allowed_hosts}) if named else None,
+            names=frozenset({"localhost", "127.0.0.1", "::1", self.host, *config.allowed_hosts}) if named else None,
             changing=changing,
             reading=(*changing, *_shown(config.read_token)),
             guarded=config.read_token is not None or bool(said.basic_auth_users),

@@ -187,7 +187,7 @@ class WebConfig(Settings):
 
     @model_validator(mode="after")
     def _refuse_open_book(self) -> Self:
-        if self.opens_the_book(self._file):
+        if self.opens_the_book(self._file, split_address(self.listen)[0]):
             message = (
                 f"{self.listen} is reachable from other machines and shows the book: set read_token, or insecure: true, "
                 "or basic_auth_users or required client certificates in config_file"
@@ -200,10 +200,10 @@ class WebConfig(Settings):
         """The web configuration file as read when this section was."""
         return self._file
 
-    def opens_the_book(self, file: WebFile) -> bool:
-        """Whether, with this web configuration file, other machines could read without saying who they are."""
+    def opens_the_book(self, file: WebFile, host: str) -> bool:
+        """Whether, with this web configuration file and listening there, others could read without saying who they are."""
         guarded = self.read_token or self.insecure or file.config.knows_callers
-        return not guarded and not is_loopback(split_address(self.listen)[0])
+        return not guarded and not is_loopback(host)
 
 
 def _within(path: Path, fault: Fault) -> str:

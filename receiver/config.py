@@ -63,12 +63,14 @@ class ExporterAddress(HttpConfig):
     """The exporter's `web.read_token`, where it has one."""
 
     def access(self) -> ExporterAccess:
-        """What a run is handed: the one secret of the configuration a hook gets, because it asks with it."""
+        """What a run is handed: the only secrets of the configuration a hook gets, because it asks with them."""
         return ExporterAccess(
             base_url=self.base_url,
             read_token=self.read_token.get_secret_value() if self.read_token else "",
             ca_file=str(self.ca_file) if self.ca_file else None,
             proxy=self.proxy,
+            proxy_user=self.proxy_user,
+            proxy_password=self.proxy_password.get_secret_value() if self.proxy_password else "",
             timeout_seconds=self.timeout_seconds,
         )
 

@@ -100,7 +100,7 @@ class _Process:
         """Kill it and wait until it is gone."""
         assert self._process.stdin is not None  # noqa: S101 - a pipe
         with suppress(ProcessLookupError):
-            pass
+            self._process.kill()
         await self._process.wait()
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._process.stdin.close()

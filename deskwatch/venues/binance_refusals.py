@@ -68,7 +68,7 @@ def meaning(what: str, status: int, headers: Mapping[str, str], parsed: Any, now
         return _limited(f"{what}: its firewall (WAF) refuses this address: ask less often", wait, LIMITED_SECONDS)
     if status == 451:
         return Permanent(f"{what} is not offered where this machine is: {said}", reason=Reason.REJECTED)
-    return _of_code(what, code, said, wait) if refused else None
+    return _of_code(what, int(code or 0), said, wait) if refused else None
 
 
 def _of_code(what: str, code: int, said: str, wait: float | None) -> Retryable | Permanent | None:

@@ -239,6 +239,12 @@ class Exchange:
         market = self.markets.get(symbol)
         return None if market is None else (str(market["type"]), market.get("subType"))
 
+    def of_kinds(self, rows: Any, kinds: Sequence[MarketKind]) -> Any:
+        """Rows of these types of market; an exchange that does not tell types apart answers with all. Unknown ones stay."""
+        if not isinstance(rows, list):
+            return rows
+        return [row for row in rows if self.kind_of(str(row.get("symbol"))) in (None, *kinds)]
+
     def limit(self, symbol: str, call: str) -> int | None:
         """Most rows of one answer, where ccxt knows it: `fetchOHLCV`, `fetchMyTrades`, ..."""
         return self.most_rows(self.kind_of(symbol) or ("spot", None), call)

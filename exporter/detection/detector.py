@@ -151,6 +151,8 @@ class Detector:
                     await _end(target, running.pop(target))
                 for target in wanted.keys() - running.keys():
                     running[target] = [asyncio.create_task(self._unbroken(work)) for work in wanted[target]]
+                for target in running:
+                    await target.close_retired()
                 await self._replaced.wait()
         finally:
             for target, tasks in running.items():

@@ -81,7 +81,7 @@ class Target:
             self.accepts, self._failing = True, False
             self.outcomes[OK] += 1
         finally:
-            await self._close_retired()
+            await self.close_retired()
 
     def _keep(self, error: Retryable | Permanent) -> None:
         """Count the failure, log the first in a row, and raise it."""
@@ -92,7 +92,8 @@ class Target:
         self.outcomes[error.reason.value] += 1
         raise error
 
-    async def _close_retired(self) -> None:
+    async def close_retired(self) -> None:
+        """Close the connections of earlier configurations nothing uses any more."""
         for line in [line for line in self._retired if not line.users]:
             self._retired.remove(line)
             await line.client.aclose()

@@ -86,6 +86,7 @@ class Trading:
         # What an older answer called open is open only if the newest list of open orders says so.
         known = {key: row for key, row in known.items() if row.get("status") != "open" or not lists_open}
         known |= now_open
+        known = {str(row.get("id")): row for row in self._exchange.of_kinds([*known.values()], asked.turn.kinds)}
         self._open = {key: _placed(row) for key, row in known.items() if row.get("status") in ("open", "canceling")}
         self._remark("orders", self._ended, asked)
         return asked.sheet.read("orders", known.values(), order(asked.place), portfolio=asked.place.portfolio)

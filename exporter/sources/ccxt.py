@@ -223,24 +223,28 @@ class CcxtSource(Source[Config]):
         if self._exchange.has("fetchBalance"):
             for account in self.config.account_types or (None,):
                 reading.take_balances(await self._exchange.call("fetch_balance", {"type": account} if account else {}), kind)
-        contracts = [each for each in self._kinds() if each[0] != "spot"]
+        has_contracts = any(market.get("contract") for market in self._exchange.markets.values())
+        # Where the exchange has spot markets alone, what it calls positions is borrowed money: it is asked whether there is any.
+        asked = [each for each in self._kinds() if each[0] != "spot" or not has_contracts]
+        if kind == "accounts" and (not has_contracts or self._terms.gains_in_totals is False):
+            asked = []  # they change nothing about cash
         if self._exchange.has("fetchPositions"):
-            # Where the exchange has spot markets alone, what it calls positions is borrowed money.
-            for each in self._exchange.apart("fetch_positions", contracts or self._kinds()):
+            for each in self._exchange.apart("fetch_positions", asked):
                 await self._read_contracts(each, reading, kind)
-        elif contracts:
+        elif asked and has_contracts:
             reading.notes["positions"] = "only balances: ccxt cannot read contracts of this exchange"
 
     async def _read_contracts(self, of: MarketKind, reading: Reading, kind: Kind) -> None:
         try:
-            reading.take_contracts(await self._exchange.call_as(of, "fetch_positions"), kind)
+            rows = await self._exchange.call_as(of, "fetch_positions")
         except SymbolNeeded:
-            symbols = [symbol for symbol in self.config.symbols if self._exchange.kind_of(symbol) == of]
+            markets = [self._exchange.market(name) for name in self.config.symbols]
+            symbols = [str(market["symbol"]) for market in markets if market and (market["type"], market.get("subType")) == of]
             reading.notes["positions"] = "contracts only of `symbols`: the exchange wants to be told which"
-            if symbols:
-                reading.take_contracts(await self._exchange.call_as(of, "fetch_positions", symbols), kind)
+            rows = await self._exchange.call_as(of, "fetch_positions", symbols) if symbols else ()
         except TypeUnsupported:
             return
+        reading.take_contracts(self._exchange.of_kinds(rows, self._kinds()), kind)
 
     async def _read_prices(self, reading: Reading) -> tuple[Quote, ...]:
         """Prices into the reading; the quotes."""

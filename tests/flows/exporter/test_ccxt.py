@@ -344,10 +344,10 @@ async def test_every_option_of_a_venue_does_what_it_says(okx_desk: Okx) -> None:
     )  # fmt: skip
     assert {each.portfolio for each in (*snapshot.positions, *snapshot.fills)} == {"okx"}
     assert snapshot.prices == snapshot.orders == snapshot.accounts == ()
-    assert [each.symbol for each in snapshot.positions] == ["BTC/USDT:USDT", FUTURE]
+    assert [each.symbol for each in snapshot.positions] == ["BTC/USDT:USDT"]
     assert len(snapshot.fills) == 14
     assert {each.symbol: (each.bid, each.depth_levels, each.bid_quantity) for each in snapshot.quotes} == {
-        "BTC/USDT:USDT": (Decimal(97009), 0, None), FUTURE: (Decimal(97509), 0, None),
+        "BTC/USDT:USDT": (Decimal(97009), 0, None),
     }  # fmt: skip
     assert {each.days.size for each in snapshot.histories} == {30}
     assert snapshot.notes["ignored_assets"] == "OKB"
@@ -356,6 +356,31 @@ async def test_every_option_of_a_venue_does_what_it_says(okx_desk: Okx) -> None:
     assert {each.depth_levels for each in deep.quotes} == {150}
     assert deep.notes["below minimum_notional"] == "1 assets worth 150.00 USDT"
     assert "OKB" not in {each.symbol for each in deep.positions}
+
+
+async def test_only_wanted_types_of_markets_are_read(kraken_desk: Kraken, okx_desk: Okx) -> None:
+    """Also where the exchange answers for all of them at once; and nothing is asked for that changes nothing."""
+    snapshot = await fetched("okx", okx_desk.url, market_types=["spot"], read=["positions", "orders"])
+    assert {each.symbol for each in (*snapshot.positions, *snapshot.orders)} == {"BTC", "OKB"}
+    assert not okx_desk.asked("/api/v5/account/positions")
+    snapshot = await fetched("okx", okx_desk.url, market_types=["spot", "swap"], read=["orders"])
+    assert {each.symbol for each in snapshot.orders} == {"BTC", "BTC/USDT:USDT"}
+    await fetched("okx", okx_desk.url, read=["accounts"], totals_include_gains=False)
+    assert not okx_desk.asked("/api/v5/account/positions")
+    await fetched("kraken", kraken_desk.url, read=["accounts"])
+    assert not kraken_desk.asked("/0/private/OpenPositions")
+
+
+async def test_borrowed_money_on_a_spot_exchange_leaves_the_portfolio_undefined(kraken_desk: Kraken) -> None:
+    """ccxt gives a margin position's opened volume, not what is left of it."""
+    kraken_desk.account.positions = [
+        {"pair": "XXBTZUSD", "positions": "1", "type": "buy", "leverage": "2", "cost": "1", "fee": "0", "vol": "2", "vol_closed": "1",
+         "margin": "1"},
+    ]  # fmt: skip
+    snapshot = await fetched("kraken", kraken_desk.url, read=["positions"])
+    assert [(each.kind, each.reason, each.portfolio) for each in snapshot.rejected] == [
+        ("positions", "margin_position", "crypto")
+    ]
 
 
 async def test_balances_of_several_accounts_are_added_up(okx_desk: Okx) -> None:

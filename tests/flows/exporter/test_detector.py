@@ -481,3 +481,14 @@ async def test_a_receiver_that_comes_later_is_told_what_fires(bench: Bench) -> N
         running.cancel()
         await asyncio.wait({running})
         await bench.spool.close()
+
+
+async def test_connections_of_credentials_that_went_are_closed(bench: Bench) -> None:
+    """Also while nothing is posted: a key that rotates each minute must not pile them up."""
+    async with bench.detector(alertmanagers=1) as detector:
+        (target, *_) = detector._alertmanagers
+        old = target._line.client
+        rotated = {"base_url": bench.alertmanagers[0].url, "authorization": "n3w"}
+        detector.prepare(bench.config(alertmanagers=[rotated]), RULES, bench.spool)()
+        await bench.clock.advance(0)
+        assert (old.is_closed, target._line.client.is_closed) == (True, False)

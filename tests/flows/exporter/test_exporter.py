@@ -78,7 +78,11 @@ async def test_a_database_missing_at_start_is_read_when_it_appears(tmp_path: Pat
         assert value(series, "desk_source_up", source="trades", kind="database") == 1
         assert (value(series, "desk_source_fetch_failures_total", source="trades", reason="not_found") or 0) > 0
     events = [each["event"] for each in exporter.said if each.get("source") == "trades"]
-    assert events == ["source failed", "source is back"]
+    # On a slow machine it may be left alone in between: said once.
+    assert [event for event in events if event != "source keeps failing and is left alone"] == [
+        "source failed",
+        "source is back",
+    ]
 
 
 async def test_bad_rows_are_counted_and_the_rest_lives(tmp_path: Path) -> None:
@@ -233,7 +237,8 @@ def check_catalogue(page: str) -> None:
 
 async def test_the_pages_for_people(tmp_path: Path) -> None:
     """The landing page shows sources, portfolios, limits and gaps; a name of the database is text there, not markup."""
-    row = "INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES ('carry', '<script>alert(1)</script>', '1', '<i>')"
+    held = "('carry', '<script>alert(1)</script>', '1', '<i>')"
+    row = f"INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES {held}"
     trading_database(tmp_path / "trading.db", row).close()
     async with running(tmp_path) as exporter:
         await exporter.until(lambda page: value(page, "desk_source_up", source="trades", kind="database") == 1)

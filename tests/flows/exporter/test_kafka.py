@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -132,7 +133,7 @@ async def test_one_broker_down_costs_what_only_it_can_tell(brokers: Brokers) -> 
 
 
 async def test_a_groups_coordinator_may_come_and_go(brokers: Brokers) -> None:
-    """librdkafka aborts its process of this (its issue 4605); the source goes on, and loses no more than the group's lag."""
+    """librdkafka aborts of this (its issue 4605): the process with a question nobody has answered is replaced in time."""
     brokers.lead("orders", 0, 1)
     brokers.lead("orders", 1, 1)
     brokers.coordinate("risk", 2)
@@ -140,11 +141,14 @@ async def test_a_groups_coordinator_may_come_and_go(brokers: Brokers) -> None:
         for _ in range(2):
             await watched.until(LAG_MESSAGES, "risk", "orders", is_=6)
             brokers.down(2)
+            processes = set()
             for _ in range(2):
                 snapshot = await watched.fetch()
+                processes.add(watched.process)
                 assert values(snapshot, TOPIC_CURRENT) == {("orders",): 14}
                 assert values(snapshot, LAG_MESSAGES) == {}
                 assert {each.reason for each in snapshot.rejected} <= {"refused", "timeout"}
+            assert len(processes) == 2
             brokers.up(2)
 
 
@@ -342,6 +346,14 @@ def state(process: int) -> str:
         return ""
 
 
+async def test_what_anybody_prints_in_the_process_is_no_answer(brokers: Brokers) -> None:
+    """Its standard output is its standard error, which goes to our log; answers go elsewhere."""
+    async with watching(brokers.bootstrap) as watched:
+        await watched.fetch()
+        descriptors = Path(f"/proc/{watched.process}/fd")
+        assert (descriptors / "1").readlink() == (descriptors / "2").readlink()
+
+
 async def test_a_process_that_dies_during_a_fetch_costs_that_fetch(brokers: Brokers) -> None:
     """`internal`: it is neither the brokers' nor the network's fault."""
     async with watching(brokers.bootstrap, groups=["risk"]) as watched:
@@ -409,8 +421,8 @@ async def test_close_ends_the_process_also_when_the_brokers_hang(brokers: Broker
     await watched.source.close()
 
 
-async def test_in_a_running_exporter_lag_becomes_a_gauge_and_goes_with_the_brokers(brokers: Brokers, tmp_path: Path) -> None:
-    """Shown, then stale and gone with a reason, then back; ended by a signal although the brokers hang, no process left."""
+def desk_of(brokers: Brokers) -> dict[str, Any]:
+    """A desk that reads them many times a second."""
     source = {
         "type": "kafka",
         "name": "events",
@@ -421,7 +433,7 @@ async def test_in_a_running_exporter_lag_becomes_a_gauge_and_goes_with_the_broke
         "stale_after_seconds": 2,
         "breaker": {"failures": 100},
     }
-    content = {
+    return {
         "logs": {"format": "json"},
         "exporter": {
             "web": {"listen": "127.0.0.1:0"},
@@ -430,8 +442,12 @@ async def test_in_a_running_exporter_lag_becomes_a_gauge_and_goes_with_the_broke
             "portfolios": [{"name": "carry", "base_currency": "EUR"}],
         },
     }
+
+
+async def test_in_a_running_exporter_lag_becomes_a_gauge_and_goes_with_the_brokers(brokers: Brokers, tmp_path: Path) -> None:
+    """Shown, then stale and gone with a reason, then back; ended by a signal although the brokers hang, no process left."""
     lag = {"source": "events", "consumergroup": "risk", "topic": "orders"}
-    async with running(tmp_path, content) as exporter:
+    async with running(tmp_path, desk_of(brokers)) as exporter:
         series = await exporter.until(lambda page: value(page, "desk_kafka_consumer_lag_messages", **lag) == 6)
         assert value(series, "desk_source_up", source="events", kind="infrastructure") == 1
         (process,) = children(exporter.process.pid)
@@ -448,3 +464,13 @@ async def test_in_a_running_exporter_lag_becomes_a_gauge_and_goes_with_the_broke
         assert seconds < 5
     await ended(process)
     assert {each["level"] for each in exporter.said} <= {"info", "warning"}
+
+
+async def test_an_exporter_that_is_killed_leaves_no_process_behind(brokers: Brokers, tmp_path: Path) -> None:
+    """It ends with its input."""
+    async with running(tmp_path, desk_of(brokers)) as exporter:
+        await exporter.until(lambda page: value(page, "desk_kafka_brokers", source="events") == 3)
+        (process,) = children(exporter.process.pid)
+        exporter.process.kill()
+        await exporter.process.wait()
+        await ended(process)

@@ -11,6 +11,9 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
+from deskwatch.config import validate
+from deskwatch.errors import ConfigError
+from deskwatch.web_config import WebConfig
 from tests.unit.deskwatch.web_servers import chassis, trusting, write_certificate, write_file
 
 OURS, THEIRS = trustme.CA(), trustme.CA()
@@ -225,3 +228,19 @@ async def test_a_file_that_would_open_the_book_is_not_taken(tmp_path: Path) -> N
         assert not served.server.web_file_current
         with pytest.raises(REFUSED):
             await served.ask(tls=trusting(OURS))
+
+
+async def test_a_configuration_for_another_address_does_not_open_this_one(tmp_path: Path) -> None:
+    """The address changes at the next start only; until then what would be harmless there must be harmless here."""
+    write_file(tmp_path)
+    async with chassis(tmp_path, listen="0.0.0.0:0", read_token="readme") as served:
+        private = validate(WebConfig, {"listen": "127.0.0.1:1"})
+        assert isinstance(private, WebConfig)
+        with pytest.raises(ConfigError, match=r"the process listens on 0\.0\.0\.0"):
+            await served.server.renew(private, "t")
+        assert (await served.ask(headers={"Host": "any"})).status_code == 401
+        guarded = validate(WebConfig, {"listen": "127.0.0.1:1", "read_token": "another"})
+        assert isinstance(guarded, WebConfig)
+        await served.server.renew(guarded, "t")
+        statuses = [(await served.ask(headers={"Authorization": f"Bearer {key}"})).status_code for key in ("readme", "another")]
+        assert statuses == [401, 200]

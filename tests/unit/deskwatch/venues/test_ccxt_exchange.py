@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -117,6 +118,12 @@ async def test_types_of_markets_are_asked_for_as_often_as_ccxt_tells_them_apart(
             await exchange.call_as(kind, "fetch_my_trades")
         assert told.seen == asked
     assert told.options == {"defaultType": "margin", "other": 1, "defaultSubType": None}
+
+
+def test_ccxt_logs_no_requests_whatever_the_level() -> None:
+    """Its debug lines hold keys and signatures."""
+    venue.exchanges()
+    assert not logging.getLogger("ccxt.base.exchange").isEnabledFor(logging.DEBUG)
 
 
 async def test_nothing_is_left_running_by_making_and_closing_one() -> None:
