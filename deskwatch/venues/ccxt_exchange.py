@@ -46,12 +46,8 @@ CREDENTIALS: Mapping[str, str] = {
 }
 """Our names of credentials, and ccxt's."""
 UNREALIZED_IN_TOTALS: Mapping[str, bool] = {
-    "okx": True,
-    "myokx": True,
-    "okxus": True,
-    "deribit": True,
-    "bybit": False,
-    "gate": False,
+    **dict.fromkeys(("okx", "myokx", "okxus", "deribit"), True),
+    **dict.fromkeys(("bybit", "bybiteu", "gate", "gateeu"), False),
 }
 """Whether the totals of `fetch_balance` hold the gain of open contracts already: OKX and Deribit give the equity of a currency,
 Bybit and Gate the wallet's balance. Of others it is not known here."""

@@ -224,7 +224,7 @@ class CcxtSource(Source[Config]):
             for account in self.config.account_types or (None,):
                 reading.take_balances(await self._exchange.call("fetch_balance", {"type": account} if account else {}), kind)
         has_contracts = any(market.get("contract") for market in self._exchange.markets.values())
-        # Where the exchange has spot markets alone, what it calls positions is borrowed money: it is asked whether there is any.
+        # Where the exchange has spot markets alone, what it calls positions is borrowed money: is there any?
         asked = [each for each in self._kinds() if each[0] != "spot" or not has_contracts]
         if kind == "accounts" and (not has_contracts or self._terms.gains_in_totals is False):
             asked = []  # they change nothing about cash

@@ -373,10 +373,8 @@ async def test_only_wanted_types_of_markets_are_read(kraken_desk: Kraken, okx_de
 
 async def test_borrowed_money_on_a_spot_exchange_leaves_the_portfolio_undefined(kraken_desk: Kraken) -> None:
     """ccxt gives a margin position's opened volume, not what is left of it."""
-    kraken_desk.account.positions = [
-        {"pair": "XXBTZUSD", "positions": "1", "type": "buy", "leverage": "2", "cost": "1", "fee": "0", "vol": "2", "vol_closed": "1",
-         "margin": "1"},
-    ]  # fmt: skip
+    position = {"pair": "XXBTZUSD", "type": "buy", "leverage": "2", "cost": "1", "vol": "2", "vol_closed": "1", "margin": "1"}
+    kraken_desk.account.positions = [position]
     snapshot = await fetched("kraken", kraken_desk.url, read=["positions"])
     assert [(each.kind, each.reason, each.portfolio) for each in snapshot.rejected] == [
         ("positions", "margin_position", "crypto")

@@ -237,8 +237,10 @@ def check_catalogue(page: str) -> None:
 
 async def test_the_pages_for_people(tmp_path: Path) -> None:
     """The landing page shows sources, portfolios, limits and gaps; a name of the database is text there, not markup."""
-    held = "('carry', '<script>alert(1)</script>', '1', '<i>')"
-    row = f"INSERT INTO positions (portfolio, symbol, quantity, currency) VALUES {held}"
+    row = (
+        "INSERT INTO positions (portfolio, symbol, quantity, currency) "
+        "VALUES ('carry', '<script>alert(1)</script>', '1', '<i>')"
+    )
     trading_database(tmp_path / "trading.db", row).close()
     async with running(tmp_path) as exporter:
         await exporter.until(lambda page: value(page, "desk_source_up", source="trades", kind="database") == 1)
