@@ -154,7 +154,7 @@ def _endless(what: str) -> Retryable:
 def _refusal(status: int, headers: Mapping[str, str], parsed: Any) -> Retryable | Permanent | None:
     """What `{"error_code": ..., "message": ...}` means; None where it is no such body."""
     code = parsed.get("error_code") if isinstance(parsed, Mapping) and status >= 400 else None
-    if not isinstance(code, str) :
+    if not isinstance(code, str) or status in (401, 429):
         return None
     said = f"MLflow: {code}: {str(parsed.get('message', ''))[:200]}"
     if code in _OURS:
