@@ -16,7 +16,7 @@ help:
 	@echo "make test    all tests; those that need real components say how to get them"
 	@echo "make stack   fetch what tests start into .stack: Prometheus, Alertmanager, PostgreSQL, MariaDB, MLflow, Kafka (no root)"
 	@echo "make check   ruff, mypy, import direction, generated files up to date"
-	@echo "make bench   speed and memory beside peers       make soak   1,000 kills of the receiver"
+	@echo "make bench   speed and memory beside peers       make soak   1,000 kills, 10,000 cycles of faults"
 	@echo "make lock    renew requirements/*.lock           make docs   renew generated parts of the docs"
 	@echo "make wheel   build dist/*.whl                    make clean  remove what was made here"
 
@@ -38,6 +38,7 @@ bench: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	DESKWATCH_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -q -s tests/flows/receiver/test_crash.py -k kills $(ARGS)
+	$(BIN)/python -m tests.soak.fetching --cycles $(or $(CYCLES),10000)
 
 stack:
 	deploy/stack.sh --databases .stack

@@ -118,6 +118,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, Path) and value.is_absolute():
+        return ""  # where this checkout happens to lie; the meaning says what is meant
     if value is None or isinstance(value, Settings) or value in ((), {}, ""):
         return ""
     if isinstance(value, bool):

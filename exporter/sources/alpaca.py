@@ -24,8 +24,9 @@ from deskwatch.venues.alpaca_data import PAIRS, SHARES, Market, MarketData
 from deskwatch.venues.alpaca_paging import FillLog, OrderLog
 from exporter.normal import alpaca as normal
 from exporter.normal.alpaca_bars import DailyBars
+from exporter.normal.unchanged import Unchanged
 from exporter.records import Sheet
-from exporter.snapshot import History, Instrument, InstrumentTerms, Kind, Price, Snapshot
+from exporter.snapshot import Fill, History, Instrument, InstrumentTerms, Kind, Order, Price, Snapshot
 from exporter.source import Kept, Source, VenueConfig
 
 VENUE = "alpaca"
@@ -132,6 +133,9 @@ class AlpacaSource(Source[Config]):
         self._fills = FillLog(self._venue.fills)
         self._bars = DailyBars(clock, history_days=config.history_days)
         self._currency: str | None = None
+        self._known_orders: Unchanged[Order] = Unchanged()
+        self._known_fills: Unchanged[Fill] = Unchanged()
+        self._names: Mapping[str, str] = {}
 
     @property
     def provides(self) -> AbstractSet[Kind]:
@@ -224,13 +228,12 @@ class AlpacaSource(Source[Config]):
     ) -> Snapshot:
         """The rows as records, of the kinds asked for. Takes long where there are many: not for the event loop."""
         provides, portfolio = self.provides, owner.portfolio
-        names = normal.symbol_names([*terms, *normal.symbols_in(told.orders), *normal.symbols_in(told.fills)])
         quotes = sheet.read("quotes", _by_symbol(told.quotes), partial(normal.quote, owner=owner))
         trades = sheet.read("prices", _by_symbol(told.trades), partial(normal.last_price, owner=owner))
         marks: tuple[Price, ...] = tuple(each.price for each in held if each.price is not None)
         accounts = [told.account] if told.account is not None and "accounts" in provides else []
-        fills = sheet.read("fills", told.fills, partial(normal.fill, owner=owner, names=names), portfolio=portfolio)
-        orders = sheet.read("orders", told.orders, partial(normal.order, owner=owner), portfolio=portfolio)
+        orders = self._known_orders.read(sheet, "orders", told.orders, partial(normal.order, owner=owner), portfolio=portfolio)
+        fills = self._read_fills(told, owner, terms, sheet)
         times = [each.updated_at for each in orders if each.updated_at is not None]
         times += [quote.at for quote in quotes] + [trade.at for trade in trades] + [fill.at for fill in fills]
         return Snapshot(
@@ -248,6 +251,16 @@ class AlpacaSource(Source[Config]):
             rejected=sheet.rejected,
             notes=self._notes(told, held, orders),
         )
+
+    def _read_fills(
+        self, told: _Told, owner: normal.Owner, terms: Mapping[str, InstrumentTerms], sheet: Sheet
+    ) -> tuple[Fill, ...]:
+        """Executions; once another pair is known, those before may have been its."""
+        names = normal.symbol_names([*terms, *normal.symbols_in(told.orders), *normal.symbols_in(told.fills)])
+        if names != self._names:
+            self._names, self._known_fills = names, Unchanged()
+        make = partial(normal.fill, owner=owner, names=names)
+        return self._known_fills.read(sheet, "fills", told.fills, make, portfolio=owner.portfolio)
 
     def _notes(self, told: _Told, held: Sequence[Any], orders: Sequence[Any]) -> dict[str, str]:
         notes = {"account": "paper" if self.config.paper else "live", "currency": told.currency}

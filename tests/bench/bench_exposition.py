@@ -12,10 +12,11 @@ import gzip
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -73,6 +74,37 @@ def best(work: Callable[[], object], times: int = 5) -> float:
         work()
         took.append((time.perf_counter() - began) * 1e3)
     return min(took)
+
+
+def kept_megabytes(make: Callable[[], object]) -> tuple[float, float]:
+    """What stays in memory of what `make` returns, and the most it took on the way; megabytes."""
+    gc.collect()
+    tracemalloc.start()
+    kept = make()
+    stays, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del kept
+    return stays / 1e6, most / 1e6
+
+
+def memory(count: int) -> None:
+    """One line of the table: the renderer with its page in two forms, and the peer's gauges with one page."""
+    found = samples(count)
+
+    def ours() -> object:
+        renderer = Renderer()
+        page = renderer.render(found)
+        return renderer, page, page.body(COMPRESSED)
+
+    def peer() -> object:
+        registry = CollectorRegistry()
+        gauges = {each.name: Gauge(each.name, each.help, each.labels, registry=registry) for each in FAMILIES}
+        for family, labels, value in found:
+            gauges[family.name].labels(*labels).set(value)
+        return gauges, gzip.compress(generate_latest(registry), 1)
+
+    (stays, most), (peer_stays, peer_most) = kept_megabytes(ours), kept_megabytes(peer)
+    print(f"{count:>8,} {stays:>10.1f} {most:>10.1f} {peer_stays:>14.1f} {peer_most:>12.1f} {peer_stays / stays:>8.1f}")
 
 
 def rendering(count: int) -> None:
@@ -218,6 +250,10 @@ def main() -> None:
     print(f"{'series':>8} {'render':>10} {'+ gzip 1':>10} {'peer render':>14} {'peer gzip 9':>12} {'ratio':>8}")
     for count in SIZES:
         rendering(count)
+    print("\nmemory in MB that stays, and at most: ours (label blocks, lines, gzip body), the peer's gauges and gzip body")
+    print(f"{'series':>8} {'stays':>10} {'at most':>10} {'peer stays':>14} {'peer at most':>12} {'ratio':>8}")
+    for count in SIZES:
+        memory(count)
     print(f"\nanswers to another process while a cycle runs every {CYCLE_SECONDS:g} s; loop lag in ms beside the idle loop")
     print(
         f"{'series':>8} {'first byte':>12} {'whole':>10} {'MB':>8} "

@@ -152,9 +152,8 @@ class Mlflow(Venue):
             return Answer(401, "You are not authenticated.", headers={"WWW-Authenticate": 'Basic realm="mlflow"'})
         match request.method, request.path.removeprefix(self.prefix):
             case "POST", path if path == EXPERIMENTS:
-                return self._page(
-                    sorted(self.experiments, key=lambda each: -each["last_update_time"]), "experiments", request.json
-                )
+                field = "last_update_time" if request.json.get("order_by") == ["last_update_time DESC"] else "creation_time"
+                return self._page(sorted(self.experiments, key=lambda each: -each[field]), "experiments", request.json)
             case "POST", path if path == RUNS:
                 return self._page(self._found(request.json), "runs", request.json)
             case "GET", path if path == MODELS:

@@ -304,10 +304,19 @@ async def test_a_position_without_a_quantity_is_rejected_alone() -> None:
     assert "BRK.B" not in {each.symbol for each in others}
     assert [(each.kind, each.reason, each.portfolio) for each in found.rejected] == [
         ("positions", "missing", "book"),
-        ("fills", "missing", "book"),
         ("orders", "unknown_status", "book"),
+        ("fills", "missing", "book"),
     ]
     assert (len(found.fills), len(found.orders)) == (2, 4)
+
+
+async def test_a_fill_of_a_pair_is_told_as_such_once_the_pair_is_known() -> None:
+    """`OPUSD` could be a share; with a position of class crypto it is `OP/USD`, in what was read before too."""
+    async with desk(read=["fills", "positions"]) as alpaca:
+        alpaca.venue.fills = [stand_in.fill(7, "2026-01-05T14:30:01Z", symbol="OPUSD")]
+        assert [each.symbol for each in (await alpaca.fetch()).fills] == ["OPUSD"]
+        alpaca.venue.positions.append(stand_in.position("OPUSD", "2", "1.5", "crypto"))
+        assert [each.symbol for each in (await alpaca.fetch()).fills] == ["OP/USD"]
 
 
 async def test_a_symbol_without_market_data_costs_no_other() -> None:

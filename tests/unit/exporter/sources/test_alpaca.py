@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,15 @@ def test_credentials_are_enough() -> None:
     assert source().kind == "broker"
     assert source().quota_used_ratio == 0.0
     assert "s3cret" not in repr(config)
+
+
+def test_credentials_may_stand_in_files(tmp_path: Path) -> None:
+    """As every secret."""
+    (tmp_path / "secret").write_text("from-a-file\n")
+    given = {name: value for name, value in GIVEN.items() if name != "secret_key"}
+    config = validate(Config, {**given, "secret_key_file": "secret"}, folder=tmp_path)
+    assert isinstance(config, Config)
+    assert config.secret_key.get_secret_value() == "from-a-file"
 
 
 def test_what_is_read_can_be_narrowed() -> None:

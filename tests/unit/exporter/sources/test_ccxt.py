@@ -180,6 +180,13 @@ def test_only_a_contract_whose_gain_is_linear_in_its_price_has_a_risk(
     assert records.instrument(market(symbol, **changes)) == expected
 
 
+def test_a_linear_contract_is_priced_in_what_it_pays() -> None:
+    """Hyperliquid and others quote dollars and settle in a stablecoin; what is not linear keeps its quote."""
+    assert records.currency_of(market("BTC/USD:USDC", linear=True)) == "USDC"
+    assert records.currency_of(market("BTC/USD:BTC")) == "USD"
+    assert records.currency_of(market("BTC/USDT")) == "USDT"
+
+
 def unified_order(**changes: Any) -> dict[str, Any]:
     """A unified order."""
     return {
