@@ -105,7 +105,7 @@ async def test_krakens_balances_prices_and_books_arrive_exactly(kraken_desk: Kra
     assert snapshot.notes["no market"] == "GIFT"
     assert snapshot.rejected == ()
     assert snapshot.data_at is not None
-    assert abs((SystemClock().now() - snapshot.data_at).total_seconds()) < 60
+    assert NOW - 60 <= snapshot.data_at.timestamp() <= SystemClock().now().timestamp() + 1
 
 
 async def test_krakens_trades_and_orders_arrive_exactly_and_whole(kraken_desk: Kraken) -> None:
@@ -447,7 +447,8 @@ async def test_each_failure_has_its_reason_and_the_next_fetch_is_good(
 ) -> None:
     """Never an empty account, and no secret in the message."""
     desk = kraken_desk if exchange == "kraken" else okx_desk
-    made = source(exchange, desk.url, http={"timeout_seconds": 0.4}, read=["positions", "accounts"])
+    patience = 0.4 if fault is HANG else 10.0  # short only where it is waited for in full
+    made = source(exchange, desk.url, http={"timeout_seconds": patience}, read=["positions", "accounts"])
     try:
         await made.fetch(Kept())
         # The HTTP client itself asks once more where a connection it had kept was dropped under a GET.
