@@ -244,7 +244,10 @@ class Poller:
         if not fetching.done():
             get_logger().error("a fetch past its deadline does not end; its source waits for it", source=tracked.name)
             tracked.down("a fetch past its deadline does not end")
+            begun = self._clock.monotonic()
             await asyncio.wait({fetching})
+            late = round(self._clock.monotonic() - begun + CANCEL_SECONDS, 3)
+            get_logger().warning("a fetch past its deadline has ended", source=tracked.name, late_seconds=late)
 
     async def _keep(self, tracked: Tracked, snapshot: Snapshot) -> None:
         """Have the bars and the time of success kept; the snapshot counts whether or not that works."""

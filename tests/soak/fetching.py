@@ -242,8 +242,12 @@ def table(seen: tuple[Seen, Seen], verdicts: Sequence[Verdict]) -> Iterator[str]
         failures = each.total("desk_source_fetch_failures_total", "reason")
         rejected = each.total("desk_records_rejected_total")[""]
         fetches = each.total("desk_source_fetches_total")[""]
-        errors = each.errors.total()
-        yield f"{title}: {each.cycles:,.0f} cycles, {fetches:,} fetches, {each.reloads} reloads, {errors} errors logged"
+        by_source = each.total("desk_source_fetches_total", "source")
+        least = min(by_source, key=lambda name, counts=by_source: counts[name])  # type: ignore[misc]
+        done = (
+            f"{each.cycles:,.0f} cycles, {fetches:,} fetches (fewest of {least}: {by_source[least]:,}), {each.reloads} reloads"
+        )
+        yield f"{title}: {done}, {each.errors.total()} errors logged"
         yield from (f"  {count} x {event}" for event, count in each.errors.most_common())
         if sum(failures.values()):
             said = ", ".join(f"{reason} {count:,}" for reason, count in failures.most_common() if count)

@@ -244,17 +244,21 @@ async def test_a_fetch_that_ignores_its_cancellation_blocks_its_source_only(monk
                 continue
 
     source.behaviour = stubborn
-    async with polling(clock, source) as poller:
-        await clock.advance(1)
-        await asyncio.sleep(0.05)
-        assert poller.sources["venue"].last_error == "a fetch past its deadline does not end"
-        assert len(source.begun) == 1
-        source.behaviour = None
-        release.set()
-        await asyncio.sleep(0.05)
-        await clock.advance(1)
-        assert poller.sources["venue"].up
+    with capture_logs() as logs:
+        async with polling(clock, source) as poller:
+            await clock.advance(1)
+            await asyncio.sleep(0.05)
+            assert poller.sources["venue"].last_error == "a fetch past its deadline does not end"
+            assert len(source.begun) == 1
+            source.behaviour = None
+            release.set()
+            await asyncio.sleep(0.05)
+            await clock.advance(1)
+            assert poller.sources["venue"].up
     assert source.most_at_once == 1
+    assert [each["event"] for each in logs if "past its deadline" in each["event"]] == [
+        "a fetch past its deadline does not end; its source waits for it", "a fetch past its deadline has ended",
+    ]  # fmt: skip
 
 
 async def test_ending_cancels_what_runs_and_closes_every_source() -> None:
